@@ -1,0 +1,68 @@
+"""Converts a release to one file that loads fast: python -m varsr_core.convert --help."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
+from .errors import CheckpointError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+HASH_CHUNK = 2**24
+
+
+def convert_files(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
+    """Writes `output` whole or not at all, with a progress bar. Raises CheckpointError."""
+    checkpoint = load_checkpoint(paths)
+    size = saved_size(checkpoint, dtype)
+    check_output(output, size)
+    metadata = dict(checkpoint.metadata)
+    if "sources" not in metadata:
+        metadata["sources"] = json.dumps({path.name: sha256(path) for path in paths})
+    with _bar(f"writing {output.name}", size) as bar:
+        save_checkpoint(checkpoint, output, dtype, metadata=metadata, on_written=bar.update)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file as hex, with a progress bar."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file, _bar(f"hashing {path.name}", path.stat().st_size) as bar:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return digest.hexdigest()
+
+
+def _bar(description: str, total: int) -> tqdm:
+    return tqdm(desc=description, total=total, unit="B", unit_scale=True)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m varsr_core.convert",
+        description="Converts released checkpoints (VQVAE.pth and VARSR.pth, in any order), or "
+        "an already converted file, to one safetensors file.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, help="the files of one release")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="file to write")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="default: %(default)s")
+    arguments = parser.parse_args()
+    try:
+        convert_files(arguments.files, arguments.output, DTYPES[arguments.dtype])
+    except CheckpointError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Keys and values of everything seen so far, allocated once and passed in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Preallocated keys and values of all layers.
+
+    Each layer appends, then the network advances once for all layers. An exception in between
+    leaves nothing behind but this object.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        rows: int,
+        heads: int,
+        tokens: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (2, layers, rows, heads, tokens, head_dim)
+        self.storage = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.storage.shape[4]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes (R, H, L, head_dim) behind what `layer` holds; returns views of all of it."""
+        end = self.length + keys.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} tokens; {end} were appended")
+        stored_keys, stored_values = self.storage[:, layer].unbind(0)
+        stored_keys[:, :, self.length : end] = keys
+        stored_values[:, :, self.length : end] = values
+        return stored_keys[:, :, :end], stored_values[:, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        """Marks `tokens` more tokens as seen, once every layer has appended them."""
+        self.length += tokens

@@ -1,0 +1,31 @@
+"""The only thing the core tells its caller while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished piece of work.
+
+    done, total: pieces of work of this call, so done / total is the finished share
+    stage:       what was just finished, in the user's words
+    latent:      (N, C, side, side) picture so far of the tiles at work, where there is one
+    """
+
+    done: int
+    total: int
+    stage: str
+    latent: Tensor | None = None
+
+
+ProgressFn = Callable[[Progress], None]
+"""Called after every piece of work; may raise to cancel, with nothing to clean up then."""
+
+
+def silent(progress: Progress) -> None:
+    """The ProgressFn of callers that do not watch."""

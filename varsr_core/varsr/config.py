@@ -1,0 +1,151 @@
+"""Sizes of a VARSR model, read off its weights, and the constants the paper leaves no trace of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..scales import ScaleSchedule
+
+StateDict = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The VQVAE; levels run from fine to coarse."""
+
+    widths: tuple[int, ...]  # channels of each level
+    encoder_blocks: int  # residual blocks a level
+    decoder_blocks: int
+    attention_levels: tuple[int, ...]  # levels with self-attention after each block
+    latent_channels: int  # C
+    codebook_size: int  # V
+    phi_count: int  # smoothing convolutions shared by the scales
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per token, along one side."""
+        return 2 ** (len(self.widths) - 1)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    width: int  # D
+    depth: int
+    heads: int
+    mlp_width: int
+    prefix_widths: tuple[int, ...]  # channels of the prefix encoder, one more after each stride
+    num_classes: int  # 0: high quality; the last one: low quality, the negative of guidance
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.head_dim % 4:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} rotary heads")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    width: int
+    depth: int
+    frequencies: int  # width of the sinusoidal time embedding
+
+
+@dataclass(frozen=True)
+class VARSRConfig:
+    tokenizer: TokenizerConfig
+    transformer: TransformerConfig
+    refiner: RefinerConfig
+    schedule: ScaleSchedule
+
+    def __post_init__(self) -> None:
+        prefix_downsampling = 2 ** (len(self.transformer.prefix_widths) - 1)
+        if prefix_downsampling != self.tokenizer.downsampling:
+            raise ValueError(
+                f"the prefix has {prefix_downsampling} pixels per token, "
+                f"the tokenizer {self.tokenizer.downsampling}; they come from different models"
+            )
+
+    @property
+    def tile_size(self) -> int:
+        """Side of the one picture size the model knows, in pixels."""
+        return self.schedule.final_side * self.tokenizer.downsampling
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens of the low-quality picture, without the class token."""
+        return self.schedule.final_side**2
+
+
+def infer_config(weights: StateDict) -> VARSRConfig:
+    """Reads every size off converted weights (names as in `weights.py`)."""
+    try:
+        return VARSRConfig(
+            tokenizer=_tokenizer(weights),
+            transformer=_transformer(weights),
+            refiner=_refiner(weights),
+            schedule=ScaleSchedule(tuple(int(side) for side in weights["schedule"])),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"the VARSR weights lack the tensor {error}") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"the VARSR weights have impossible sizes: {error}") from None
+
+
+def _tokenizer(weights: StateDict) -> TokenizerConfig:
+    levels = _count(weights, "encoder.down.{}.blocks.0.conv1.weight")
+    return TokenizerConfig(
+        widths=tuple(
+            weights[f"encoder.down.{i}.blocks.0.conv1.weight"].shape[0] for i in range(levels)
+        ),
+        encoder_blocks=_count(weights, "encoder.down.0.blocks.{}.conv1.weight"),
+        decoder_blocks=_count(weights, "decoder.up.0.blocks.{}.conv1.weight"),
+        attention_levels=tuple(
+            i for i in range(levels) if f"encoder.down.{i}.attentions.0.qkv.weight" in weights
+        ),
+        latent_channels=weights["encoder.conv_out.weight"].shape[0],
+        codebook_size=weights["quantizer.codebook.weight"].shape[0],
+        phi_count=_count(weights, "quantizer.phi.{}.weight"),
+    )
+
+
+def _transformer(weights: StateDict) -> TransformerConfig:
+    convolutions = _count(weights, "prefix_encoder.blocks.{}.weight")
+    return TransformerConfig(
+        width=weights["word_embed.weight"].shape[0],
+        depth=_count(weights, "transformer.blocks.{}.qkv.weight"),
+        heads=weights["transformer.blocks.0.query_scale.weight"].shape[0],
+        mlp_width=weights["transformer.blocks.0.fc1.weight"].shape[0],
+        prefix_widths=(
+            weights["prefix_encoder.conv_in.weight"].shape[0],
+            *(
+                weights[f"prefix_encoder.blocks.{i}.weight"].shape[0]
+                for i in range(1, convolutions, 2)
+            ),
+        ),
+        num_classes=weights["transformer.class_embedding.weight"].shape[0],
+    )
+
+
+def _refiner(weights: StateDict) -> RefinerConfig:
+    width, frequencies = weights["refiner.time_embed.0.weight"].shape
+    return RefinerConfig(
+        width=width,
+        depth=_count(weights, "refiner.blocks.{}.modulation.weight"),
+        frequencies=frequencies,
+    )
+
+
+def _count(weights: StateDict, pattern: str) -> int:
+    """How many consecutive numbers, from 0, make `pattern` the name of a tensor."""
+    count = 0
+    while pattern.format(count) in weights:
+        count += 1
+    if count == 0:
+        raise KeyError(pattern.format(0))
+    return count

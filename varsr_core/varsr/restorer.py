@@ -1,0 +1,68 @@
+"""VARSR as `upscale()` sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .model import VARSR
+from .sample import (
+    RefineSettings,
+    SampleSettings,
+    SampleState,
+    refine_latent,
+    refiner_noise,
+    sample_scale,
+    start_sampling,
+)
+from .stages import OVERLAP_DIVISOR, hidden_by_tile
+
+
+@dataclass(frozen=True)
+class VARSRRestorer:
+    """All scales, then the refiner; see `Restorer` in upscale.py for the contract."""
+
+    model: VARSR
+    sampling: SampleSettings = SampleSettings()
+    refining: RefineSettings = RefineSettings()
+
+    @property
+    def tile_size(self) -> int:
+        return self.model.config.tile_size
+
+    @property
+    def overlap(self) -> int:
+        return self.tile_size // OVERLAP_DIVISOR
+
+    @property
+    def align(self) -> int:
+        return self.model.config.tokenizer.downsampling
+
+    @property
+    def steps(self) -> int:
+        return self.model.config.schedule.num_scales + (self.refining.strength != 0)
+
+    def describe(self, k: int) -> str:
+        scales = self.model.config.schedule.num_scales
+        return f"scale {k + 1} of {scales}" if k < scales else "refiner"
+
+    def start(self, lq: Tensor, seeds: Sequence[int]) -> SampleState:
+        return start_sampling(self.model, self.model.encode_prefix(lq), self.sampling, seeds)
+
+    def step(self, state: SampleState, k: int) -> None:
+        if k < self.model.config.schedule.num_scales:
+            sample_scale(self.model, state, k, self.sampling)
+            return
+        noise = refiner_noise(self.model, state.seeds, self.refining.steps)
+        state.latent = state.latent + refine_latent(
+            self.model,
+            hidden_by_tile(self.model, state),
+            state.token_ids[-1],
+            noise.to(state.latent.device),
+            self.refining,
+        )
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.model.decode(latent)

@@ -1,0 +1,215 @@
+"""The stages of VARSR as functions of a model and tiles (paper, sections 3.2 to 3.4).
+
+Every function computes on the device of the tensors it is given. Nothing here knows of batches of
+tiles beyond N, of progress bars or of devices: see `varsr/stages.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..kv_cache import KVCache
+from ..noise import derive_seed, draw_normal, draw_uniform
+from ..scales import GUIDANCE_SCHEDULES, GuidanceSchedule
+from ..token_sampling import draw_tokens, guide
+from .ddpm import DIFFUSION_STEPS
+from .model import VARSR
+from .refiner import sample_residual
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """The user's choices for next-scale sampling; defaults are the published ones for one tile."""
+
+    guidance: float = 6.0  # strength at the last scale; 0 turns it off and halves the work
+    guidance_schedule: GuidanceSchedule = "linear"
+    top_k: int = 1  # 1: greedy; 0: all tokens
+    top_p: float = 1.0  # 1: all tokens
+    temperature: float = 1.0  # 0: greedy
+    quality_class: int = 0  # of the positive rows
+
+    def __post_init__(self) -> None:
+        checks = {
+            "guidance": 0 <= self.guidance < float("inf"),
+            "guidance_schedule": self.guidance_schedule in GUIDANCE_SCHEDULES,
+            "top_k": self.top_k >= 0,
+            "top_p": 0 < self.top_p <= 1,
+            "temperature": 0 <= self.temperature < float("inf"),
+        }
+        for name, valid in checks.items():
+            if not valid:
+                raise InputError(f"{name} {getattr(self, name)!r} is out of its range")
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """The user's choices for the refiner; defaults are the published ones."""
+
+    guidance: float = 6.0
+    steps: int = 10
+    strength: float = 1.0  # factor on the residual; 0 returns the input
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.steps <= DIFFUSION_STEPS:
+            raise InputError(f"steps {self.steps} is not within 2 and {DIFFUSION_STEPS}")
+        if not 0 <= self.guidance < float("inf"):
+            raise InputError(f"guidance {self.guidance!r} is out of its range")
+
+
+@dataclass
+class SampleState:
+    """Everything between two scales.
+
+    prefix:    (N, S * S, D)
+    classes:   (rows,) quality class of each row: N positive, then, when guided, N negative
+    seeds:     one per tile
+    latents:   (N, C, S, S) float32 after each scale, behind the empty one that starts
+    token_ids: of each scale so far
+    hidden:    (rows, side * side, D) of the scale before, at the last scale the refiner's input
+    """
+
+    prefix: Tensor
+    classes: Tensor
+    cache: KVCache
+    seeds: Sequence[int]
+    latents: list[Tensor]
+    token_ids: list[Tensor] = field(default_factory=list)
+    hidden: Tensor | None = None
+
+    @property
+    def latent(self) -> Tensor:
+        """The picture so far. May be replaced between scales, e.g. to bring tiles together."""
+        return self.latents[-1]
+
+    @latent.setter
+    def latent(self, latent: Tensor) -> None:
+        self.latents[-1] = latent
+
+    @property
+    def tiles(self) -> int:
+        return self.prefix.shape[0]
+
+    @property
+    def guided(self) -> bool:
+        return len(self.classes) > self.tiles
+
+
+def start_sampling(
+    model: VARSR, prefix: Tensor, settings: SampleSettings, seeds: Sequence[int]
+) -> SampleState:
+    """State before scale 0, with an empty cache for the whole run."""
+    config, tiles = model.config, prefix.shape[0]
+    negative = config.transformer.num_classes - 1
+    if not 0 <= settings.quality_class <= negative:
+        raise InputError(f"quality class {settings.quality_class} is not within 0 and {negative}")
+    classes = [settings.quality_class] * tiles + [negative] * (tiles if settings.guidance else 0)
+    side = config.schedule.final_side
+    return SampleState(
+        prefix=prefix,
+        classes=torch.tensor(classes, device=prefix.device),
+        cache=model.transformer.new_cache(len(classes), prefix.device),
+        seeds=seeds,
+        latents=[
+            torch.zeros(tiles, config.tokenizer.latent_channels, side, side, device=prefix.device)
+        ],
+    )
+
+
+def sample_scale(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> None:
+    """Predicts one token map and adds it to the latent (paper, equation 4)."""
+    tokens = model.config.schedule.sides[scale] ** 2
+    _run_transformer(model, state, scale, keep=tokens)
+    logits = scale_logits(model, state, scale, settings)
+    ids = draw_tokens(
+        logits,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        temperature=settings.temperature,
+        uniform=_uniform(state, scale, tokens, settings),
+    )
+    state.token_ids.append(ids)
+    state.latents.append(state.latent + model.quantizer.residual(ids, scale))
+
+
+def keep_scale(
+    model: VARSR, state: SampleState, scale: int, token_ids: Tensor, latent: Tensor
+) -> None:
+    """Takes one token map as given: the cache fills as if it had been sampled, the head rests.
+
+    latent: after this scale; recorded, since tiles brought together are no longer the sum of ids
+    """
+    _run_transformer(model, state, scale, keep=0)
+    state.token_ids.append(token_ids)
+    state.latents.append(latent)
+
+
+def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> Tensor:
+    """Guided logits of the map that was just run: (N, side * side, V) float32."""
+    strength = settings.guidance * model.config.schedule.guidance_ratio(
+        scale, settings.guidance_schedule
+    )
+    if strength == 0:  # scale 0 of the paper's schedule: the negative rows only fill the cache
+        positive = slice(state.tiles)
+        return model.transformer.logits(state.hidden[positive], state.classes[positive])
+    return guide(*model.transformer.logits(state.hidden, state.classes).chunk(2), strength)
+
+
+def refine_latent(
+    model: VARSR, hidden: Tensor, last_ids: Tensor, noise: Tensor, settings: RefineSettings
+) -> Tensor:
+    """The continuous residual that quantization lost (paper, section 3.4).
+
+    hidden:   (N, rows, S * S, D) of the last scale; 2 rows where settings ask for guidance
+    last_ids: (N, S * S) of the last scale
+    noise:    (N, steps + 1, C, S, S) standard normal
+    returns   (N, C, S, S) float32
+    """
+    tiles, side = hidden.shape[0], noise.shape[-1]
+    condition = refiner_condition(model, hidden.transpose(0, 1), last_ids)
+    residual = sample_residual(
+        model.refiner,
+        condition.flatten(1, 2),
+        noise.flatten(3).permute(1, 0, 3, 2).flatten(1, 2),
+        guidance=settings.guidance,
+        steps=settings.steps,
+    )
+    residual = residual.unflatten(0, (tiles, -1)).transpose(1, 2)
+    return settings.strength * residual.unflatten(2, (side, side))
+
+
+def refiner_condition(model: VARSR, hidden: Tensor, last_ids: Tensor) -> Tensor:
+    """hidden (rows, N, S * S, D) and the words the last scale chose, normed: the same shape."""
+    words = model.embed_words(model.quantizer.codebook(last_ids).float())
+    return model.refiner.condition_norm(hidden.float() + words.float())
+
+
+def refiner_noise(model: VARSR, seeds: Sequence[int], steps: int) -> Tensor:
+    """Noise of one refiner run for each seed: (N, steps + 1, C, S, S) float32 on the CPU."""
+    side = model.config.schedule.final_side
+    shape = (steps + 1, model.config.tokenizer.latent_channels, side, side)
+    return draw_normal(shape, [derive_seed(seed, "refiner") for seed in seeds])
+
+
+def _run_transformer(model: VARSR, state: SampleState, scale: int, keep: int) -> None:
+    rows = 2 if state.guided else 1
+    if scale == 0:
+        x = model.transformer.embed_prefix(state.prefix.repeat(rows, 1, 1), state.classes)
+    else:
+        words = model.embed_words(model.quantizer.downsample(state.latent, scale))
+        x = model.transformer.embed_map(words, scale).repeat(rows, 1, 1)
+    state.hidden = model.transformer(x, state.classes, state.cache, scale, keep=keep)
+
+
+def _uniform(
+    state: SampleState, scale: int, tokens: int, settings: SampleSettings
+) -> Tensor | None:
+    """Draws of one scale. Seeded per scale, so that a resumed run goes on as an unbroken one."""
+    if settings.top_k == 1 or settings.temperature == 0:
+        return None
+    seeds = [derive_seed(seed, "scale", scale) for seed in state.seeds]
+    return draw_uniform((tokens,), seeds).to(state.latent.device)

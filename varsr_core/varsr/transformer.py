@@ -1,0 +1,183 @@
+"""The next-scale transformer: blocks modulated by the quality class, scale-aligned RoPE.
+
+Shape letters: R rows (tiles, twice when guided), L tokens of this call, D width, H heads.
+The residual stream, norms, modulation and logits are float32; matrix products run in `dtype`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..kv_cache import KVCache
+from ..rope import apply_rope, map_positions, rope_table
+from ..scales import ScaleSchedule
+from .config import TransformerConfig
+
+NORM_EPS = 1e-6
+
+AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T) v with softmax scale 1: q and k are normalised, q carries a learned scale."""
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
+class HeadScale(nn.Module):
+    """One learned factor per head. A leaf module, so that offloading finds its parameter."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, H, L, head_dim) -> the same, every head times its factor."""
+        return x * self.weight.to(x)[:, None, None]
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, both modulated by the quality class (paper, section 3.2)."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        dtype: torch.dtype,
+        attention: AttentionFn,
+        operations: ModuleType = nn,
+    ) -> None:
+        super().__init__()
+        width = config.width
+        # A table: with few classes, Linear(SiLU(class embedding)) takes few values.
+        self.modulation = operations.Embedding(config.num_classes, 6 * width)
+        self.qkv = operations.Linear(width, 3 * width)
+        self.query_scale = HeadScale(config.heads)
+        self.projection = operations.Linear(width, width)
+        self.fc1 = operations.Linear(width, config.mlp_width)
+        self.fc2 = operations.Linear(config.mlp_width, width)
+        self.heads = config.heads
+        self.dtype = dtype
+        self.attention = attention
+
+    def forward(
+        self, x: Tensor, classes: Tensor, cache: KVCache, layer: int, rope: Tensor, keep: int
+    ) -> Tensor:
+        """x: (R, L, D) float32, tokens of this call only; earlier ones live in the cache.
+
+        classes: (R,) quality class of each row
+        rope:    (2, L, head_dim / 2)
+        keep:    only the last `keep` tokens are wanted; all L enter the cache
+        returns  (R, keep, D) float32
+        """
+        table = self.modulation(classes).float()[:, None]
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = table.chunk(6, dim=-1)
+        q, k, v = self._project(modulate(x, scale1, shift1).to(self.dtype), rope)
+        k, v = cache.append(layer, k, v)
+        if keep == 0:
+            return x[:, :0]
+        x, q = x[:, -keep:], q[:, :, -keep:]
+        h = rearrange(self.attention(q, k, v), "r h l d -> r l (h d)")
+        x = x + gamma1 * self.projection(h)
+        h = self.fc1(modulate(x, scale2, shift2).to(self.dtype))
+        return x + gamma2 * self.fc2(F.gelu(h, approximate="tanh"))
+
+    def _project(self, h: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised and rotated q and k, and v, of (R, L, D): each (R, H, L, head_dim)."""
+        q, k, v = rearrange(self.qkv(h), "r l (three h d) -> three r h l d", three=3, h=self.heads)
+        q = self.query_scale(F.normalize(q.float(), dim=-1))
+        k = F.normalize(k.float(), dim=-1)
+        return apply_rope(q, rope).to(self.dtype), apply_rope(k, rope).to(self.dtype), v
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Layer norm without weights, then scale and shift; all float32."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
+
+
+class Transformer(nn.Module):
+    """Prefix tokens, then one map after the other, each seeing everything before it."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        codebook_size: int,
+        schedule: ScaleSchedule,
+        *,
+        dtype: torch.dtype = torch.float32,
+        attention: AttentionFn = attention,
+        operations: ModuleType = nn,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = schedule
+        self.dtype = dtype
+        self.prefix_tokens = schedule.final_side**2
+        self.class_embedding = operations.Embedding(config.num_classes, config.width)
+        self.position_embedding = operations.Embedding(self.prefix_tokens + 1, config.width)
+        self.scale_embedding = operations.Embedding(schedule.num_scales, config.width)
+        self.blocks = nn.ModuleList(
+            Block(config, dtype=dtype, attention=attention, operations=operations)
+            for _ in range(config.depth)
+        )
+        self.head_modulation = operations.Embedding(config.num_classes, 2 * config.width)
+        self.head = operations.Linear(config.width, codebook_size)
+
+    def new_cache(self, rows: int, device: torch.device) -> KVCache:
+        """An empty cache for a whole run: all prefix tokens and all scales."""
+        tokens = self.prefix_tokens + self.schedule.num_tokens
+        config = self.config
+        return KVCache(
+            config.depth,
+            rows,
+            config.heads,
+            tokens,
+            config.head_dim,
+            dtype=self.dtype,
+            device=device,
+        )
+
+    def embed_prefix(self, prefix: Tensor, classes: Tensor) -> Tensor:
+        """Input of scale 0: (R, S * S, D), and behind it the class token: (R, S * S + 1, D)."""
+        tokens = torch.cat((prefix.float(), self.class_embedding(classes).float()[:, None]), dim=1)
+        index = torch.arange(tokens.shape[1], device=tokens.device)
+        return tokens + self.position_embedding(index).float() + self._scale_token(0, tokens)
+
+    def embed_map(self, word_tokens: Tensor, scale: int) -> Tensor:
+        """Input of scale k >= 1: embedded latent tokens (R, side * side, D) -> the same shape."""
+        return word_tokens.float() + self._scale_token(scale, word_tokens)
+
+    def _scale_token(self, scale: int, like: Tensor) -> Tensor:
+        return self.scale_embedding(torch.tensor([scale], device=like.device)).float()
+
+    def forward(
+        self, x: Tensor, classes: Tensor, cache: KVCache, scale: int, *, keep: int
+    ) -> Tensor:
+        """Runs one scale (with scale 0, the prefix too) against everything cached.
+
+        x:      (R, L, D) from embed_prefix or embed_map
+        keep:   how many of the last tokens are wanted; 0 only fills the cache
+        returns (R, keep, D) float32, before the head
+        """
+        rope = self._rope(scale).to(x.device)
+        length, last = x.shape[1], len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            x = block(x, classes, cache, layer, rope, keep if layer == last else x.shape[1])
+        cache.advance(length)
+        return x
+
+    def _rope(self, scale: int) -> Tensor:
+        positions = map_positions(self.schedule.sides[scale])
+        if scale == 0:
+            positions = torch.cat((map_positions(self.schedule.final_side), positions))
+        return rope_table(positions, self.config.head_dim)
+
+    def logits(self, hidden: Tensor, classes: Tensor) -> Tensor:
+        """(R, L, D) -> (R, L, V) float32."""
+        scale, shift = self.head_modulation(classes).float()[:, None].chunk(2, dim=-1)
+        return self.head(modulate(hidden, scale, shift).to(self.dtype)).float()
