@@ -28,14 +28,16 @@ class Execution:
     """The caller's device and services.
 
     device:           where tiles are worked on; the model must be there
-    tiles_at_once:    halved when memory runs out, down to one
+    prepare:          called once, when the input was found good and work begins: brings the model
+                      to the device and says how many tiles to work on at once; that number is
+                      halved when memory runs out, down to one
     on_progress:      called after every piece of work; may raise to cancel
     is_out_of_memory: tells whether an error is worth a retry with fewer tiles
     free_memory:      called before such a retry
     """
 
     device: torch.device = torch.device("cpu")
-    tiles_at_once: int = 1
+    prepare: Callable[[], int] = lambda: 1
     on_progress: ProgressFn = silent
     is_out_of_memory: Callable[[Exception], bool] = is_out_of_memory
     free_memory: Callable[[], None] = lambda: None
@@ -56,7 +58,7 @@ def run_in_blocks(
     run:   gets the tiles of its block and report(steps done, stage, latent or None)
     """
     results: list[Result] = []
-    start, size = 0, max(1, execution.tiles_at_once)
+    start, size = 0, max(1, execution.prepare())
     while start < tiles:
         part = slice(start, min(start + size, tiles))
         try:

@@ -1,0 +1,159 @@
+"""Every service of ComfyUI that the nodes use: files, memory, devices, progress, image layout."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..varsr_core.execution import Execution, is_out_of_memory
+from ..varsr_core.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+CATEGORY = "image/upscaling/VARSR"
+MODEL_FOLDER = "varsr"
+MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+MAX_TILES_AT_ONCE = 16  # more brings no speed, and progress would come in jumps
+FREE_SHARE = 0.8  # of free memory that tiles may fill; the rest is for what estimates miss
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network under ComfyUI's memory management.
+
+    tile_bytes: memory that work on one tile takes beside the weights
+    """
+
+    network: torch.nn.Module
+    patcher: comfy.model_patcher.ModelPatcher
+    tile_bytes: int
+
+
+def manage(network: torch.nn.Module, tile_bytes: int) -> LoadedModel:
+    """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
+    patcher = comfy.model_patcher.ModelPatcher(
+        network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    )
+    return LoadedModel(network, patcher, tile_bytes)
+
+
+def execution(model: LoadedModel) -> Execution:
+    """How the core runs on ComfyUI: its device, its memory, its progress bar, its interrupt."""
+    device = model.patcher.load_device
+
+    def prepare() -> int:
+        mm.throw_exception_if_processing_interrupted()
+        mm.load_models_gpu([model.patcher], memory_required=model.tile_bytes)
+        if mm.is_device_cpu(device):
+            return 1  # more at once is no faster there, and one by one gives equal bits
+        fitting = int(mm.get_free_memory(device) * FREE_SHARE / model.tile_bytes)
+        return min(max(fitting, 1), MAX_TILES_AT_ONCE)
+
+    return Execution(
+        device=device,
+        prepare=prepare,
+        on_progress=_progress_bar(),
+        is_out_of_memory=lambda error: (
+            isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
+        ),
+        free_memory=mm.soft_empty_cache,
+    )
+
+
+def _progress_bar() -> Callable[[Progress], None]:
+    """Moves the node's bar and honours the cancel button after every piece of work."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def on_progress(progress: Progress) -> None:
+        bar.update_absolute(progress.done, progress.total)
+        logger.debug("%s (%d of %d)", progress.stage, progress.done, progress.total)
+        mm.throw_exception_if_processing_interrupted()
+
+    return on_progress
+
+
+def pick_dtype(choice: str) -> torch.dtype:
+    """The dtype for a user's choice; `auto` takes what the device computes fast and safely."""
+    if choice != "auto":
+        return DTYPES[choice]
+    device = mm.get_torch_device()
+    if mm.is_device_cpu(device):
+        return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+    if mm.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if mm.should_use_fp16(device) else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware; without that it is slower than float32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def operations() -> type:
+    """Layers that ComfyUI can offload and cast."""
+    return comfy.ops.manual_cast
+
+
+def register_model_folder() -> None:
+    """Adds models/varsr beside the folders that extra_model_paths.yaml may have named already."""
+    default = str(Path(folder_paths.models_dir) / MODEL_FOLDER)
+    paths, extensions = folder_paths.folder_names_and_paths.get(MODEL_FOLDER, ([], set()))
+    if default not in paths:
+        paths = [*paths, default]
+    folder_paths.folder_names_and_paths[MODEL_FOLDER] = (
+        paths,
+        set(extensions) | MODEL_EXTENSIONS,
+    )
+
+
+def model_files() -> list[str]:
+    return folder_paths.get_filename_list(MODEL_FOLDER)
+
+
+def model_path(name: str) -> Path:
+    """Where a file of the list lies; a place in the default folder where it is not there."""
+    found = folder_paths.get_full_path(MODEL_FOLDER, name)
+    return Path(found) if found else model_folder() / name
+
+
+def model_folder() -> Path:
+    return Path(folder_paths.folder_names_and_paths[MODEL_FOLDER][0][0])
+
+
+def to_core(image: Tensor) -> Tensor:
+    """IMAGE (B, H, W, C) -> (B, C, H, W) float32."""
+    return image.movedim(-1, 1).float()
+
+
+def to_comfy(image: Tensor) -> Tensor:
+    """(B, C, H, W) -> IMAGE (B, H, W, C), where and as ComfyUI keeps pictures between nodes."""
+    dtype = getattr(mm, "intermediate_dtype", lambda: torch.float32)()
+    return image.movedim(1, -1).contiguous().to(mm.intermediate_device(), dtype)
+
+
+def schema(**arguments: object) -> io.Schema:
+    """io.Schema of the pack's category, without the fields this ComfyUI does not know yet."""
+    known = {field.name for field in fields(io.Schema)}
+    arguments = {"category": CATEGORY, **arguments}
+    return io.Schema(**{name: value for name, value in arguments.items() if name in known})
+
+
+def advanced(widget: io.Input) -> io.Input:
+    """Folds an input away where ComfyUI can; older versions have no argument for it."""
+    widget.extra_dict["advanced"] = True
+    return widget

@@ -1,0 +1,291 @@
+"""The VARSR nodes: one for each stage, and one for all of them."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..varsr_core.upscale import upscale
+from ..varsr_core.varsr import stages
+from ..varsr_core.varsr.restorer import VARSRRestorer
+from ..varsr_core.varsr.sample import RefineSettings, SampleSettings
+from . import inputs, runtime, varsr_loading
+from .runtime import advanced, schema, to_comfy, to_core
+from .sockets import VARSRModel, VARSRPrefix, VARSRTokens
+
+
+class LoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = runtime.model_files() or [varsr_loading.NO_FILES]
+        return schema(
+            node_id="VARSR_LoadModel",
+            display_name="Load VARSR Model",
+            description="Loads a VARSR model from models/varsr: one converted file, or VARSR.pth "
+            "with VQVAE.pth beside it.",
+            search_aliases=["super resolution", "restore", "checkpoint", "next scale", "var"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=files,
+                    tooltip="A file of models/varsr: a converted .safetensors loads fastest; for "
+                    "VARSR.pth, VQVAE.pth is taken from the same folder.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", *runtime.DTYPES],
+                    default="auto",
+                    tooltip="Precision of the arithmetic: auto takes what the device computes "
+                    "fast, fp32 is exact and needs twice the memory.",
+                ),
+            ],
+            outputs=[
+                VARSRModel.Output(display_name="model", tooltip="For every other VARSR node.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
+        return f"{varsr_loading.version_on_disk(checkpoint)} {dtype}"
+
+    @classmethod
+    def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(varsr_loading.load(checkpoint, dtype))
+
+
+class EncodePrefix(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_EncodePrefix",
+            display_name="VARSR Encode LR Prefix",
+            description="Enlarges a low-quality picture plainly and turns it into the prefix "
+            "tokens that VARSR continues.",
+            search_aliases=["super resolution", "condition"],
+            inputs=[inputs.model(), inputs.image(), inputs.scale()],
+            outputs=[
+                VARSRPrefix.Output(
+                    display_name="prefix",
+                    tooltip="For VARSR Next-Scale Sample; the same for every seed.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, image, scale) -> io.NodeOutput:
+        return io.NodeOutput(
+            stages.encode_prefix(model.network, to_core(image), scale, runtime.execution(model))
+        )
+
+
+class EncodeTokens(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_EncodeTokens",
+            display_name="VARSR Encode Image to Tokens",
+            description="Turns a picture into token maps of all scales: keep the first ones in "
+            "VARSR Next-Scale Sample and the structure stays while texture is made anew.",
+            search_aliases=["tokenizer", "vqvae encode"],
+            inputs=[inputs.model(), inputs.image(), inputs.scale()],
+            outputs=[
+                VARSRTokens.Output(
+                    display_name="tokens",
+                    tooltip="Token maps of all scales; to be resampled or decoded.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, image, scale) -> io.NodeOutput:
+        return io.NodeOutput(
+            stages.encode_tokens(model.network, to_core(image), scale, runtime.execution(model))
+        )
+
+
+class Sample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Sample",
+            display_name="VARSR Next-Scale Sample",
+            description="Predicts the picture as token maps from coarse to fine; can stop after "
+            "any scale and go on from any.",
+            search_aliases=["super resolution", "autoregressive", "sampler"],
+            inputs=[
+                inputs.model(),
+                VARSRPrefix.Input("prefix", tooltip="From VARSR Encode LR Prefix."),
+                inputs.seed(),
+                inputs.guidance(),
+                *inputs.sampling_choices(),
+                io.Int.Input(
+                    "stop_scale",
+                    default=0,
+                    min=0,
+                    max=inputs.MAX_SCALES,
+                    tooltip="Stops when this many scales are there, for a look at the picture so "
+                    "far; 0 runs to the last one, which the refiner needs.",
+                ),
+                io.Int.Input(
+                    "first_scale",
+                    default=0,
+                    min=0,
+                    max=inputs.MAX_SCALES,
+                    tooltip="Keeps this many scales of `tokens` and predicts the rest: higher "
+                    "stays closer to them, 0 predicts everything.",
+                ),
+                VARSRTokens.Input(
+                    "tokens",
+                    optional=True,
+                    tooltip="Whose first scales are kept: an encoded picture, or an earlier run.",
+                ),
+            ],
+            outputs=[
+                VARSRTokens.Output(
+                    display_name="tokens",
+                    tooltip="For VARSR Diffusion Refine, Decode or Decode Scales.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, prefix, seed, stop_scale, first_scale, tokens=None, **choices
+    ) -> io.NodeOutput:
+        sampled = stages.sample_tokens(
+            model.network,
+            prefix,
+            SampleSettings(**choices),
+            seed,
+            runtime.execution(model),
+            tokens=tokens,
+            first_scale=first_scale,
+            stop_scale=stop_scale,
+        )
+        return io.NodeOutput(sampled)
+
+
+class Refine(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Refine",
+            display_name="VARSR Diffusion Refine",
+            description="Adds the fine detail that token maps cannot hold, by a small diffusion "
+            "model on every token.",
+            search_aliases=["super resolution", "refiner"],
+            inputs=[
+                inputs.model(),
+                inputs.tokens(),
+                inputs.seed(),
+                inputs.refine_guidance(),
+                inputs.steps(),
+                inputs.strength(),
+            ],
+            outputs=[
+                VARSRTokens.Output(
+                    display_name="tokens", tooltip="The same tokens with the detail added."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, tokens, seed, guidance, steps, strength) -> io.NodeOutput:
+        settings = RefineSettings(guidance=guidance, steps=steps, strength=strength)
+        return io.NodeOutput(
+            stages.refine_tokens(model.network, tokens, settings, seed, runtime.execution(model))
+        )
+
+
+class Decode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Decode",
+            display_name="VARSR Decode",
+            description="Turns tokens into the picture, at the size that was asked for when they "
+            "were encoded, with the input's alpha.",
+            search_aliases=["vqvae decode"],
+            inputs=[inputs.model(), inputs.tokens()],
+            outputs=[
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The picture; Match Colors gives it the input's colours.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, tokens) -> io.NodeOutput:
+        return io.NodeOutput(
+            to_comfy(stages.decode_tokens(model.network, tokens, runtime.execution(model)))
+        )
+
+
+class DecodeScales(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_DecodeScales",
+            display_name="VARSR Decode Scales",
+            description="Shows how the picture grows: one picture for each scale, coarse to fine.",
+            search_aliases=["preview scales", "intermediate"],
+            inputs=[inputs.model(), inputs.tokens()],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="A batch: the picture after each scale, the last refined.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, tokens) -> io.NodeOutput:
+        return io.NodeOutput(
+            to_comfy(stages.decode_scales(model.network, tokens, runtime.execution(model)))
+        )
+
+
+class Upscale(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Upscale",
+            display_name="VARSR Upscale",
+            description="Restores and enlarges a picture with VARSR: all stages in one node.",
+            search_aliases=["super resolution", "restore", "enlarge", "upscaler", "4x"],
+            inputs=[
+                inputs.model(),
+                inputs.image(),
+                inputs.scale(),
+                inputs.seed(),
+                inputs.guidance(),
+                inputs.color_mode("color_fix", "adain"),
+                *inputs.sampling_choices(),
+                advanced(inputs.steps("refine_steps")),
+                advanced(inputs.strength("refine_strength")),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="image", tooltip="The restored picture, colours as in the input."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, image, scale, seed, color_fix, refine_steps, refine_strength, **choices
+    ) -> io.NodeOutput:
+        sampling = SampleSettings(**choices)
+        refining = RefineSettings(sampling.guidance, refine_steps, refine_strength)
+        restored = upscale(
+            to_core(image),
+            scale,
+            VARSRRestorer(model.network, sampling, refining),
+            seed=seed,
+            color_fix=color_fix,
+            execution=runtime.execution(model),
+        )
+        return io.NodeOutput(to_comfy(restored))
+
+
+NODES = [LoadModel, EncodePrefix, EncodeTokens, Sample, Refine, Decode, DecodeScales, Upscale]

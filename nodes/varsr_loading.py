@@ -1,0 +1,57 @@
+"""Finding, reading and remembering VARSR files for the Load node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..varsr_core.checkpoint import load_checkpoint
+from ..varsr_core.errors import CheckpointError
+from ..varsr_core.varsr.memory import tile_bytes
+from ..varsr_core.varsr.release import FILES, REPOSITORY, TOKENIZER_FILE
+from ..varsr_core.varsr.weights import build_model
+from . import runtime
+from .attention import pick_attention
+
+NO_FILES = "no file in models/varsr yet"
+PICKLES = (".pth", ".pt", ".ckpt")
+
+
+def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
+    """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
+    if checkpoint == NO_FILES:
+        raise CheckpointError(f"checkpoint: {where_to_get()}")
+    path = runtime.model_path(checkpoint)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
+    read = load_checkpoint(_files(path))
+    network = build_model(
+        read.tensors,
+        dtype=runtime.pick_dtype(dtype),
+        attention=pick_attention(),
+        operations=runtime.operations(),
+        fingerprint=read.fingerprint,
+    )
+    return runtime.manage(network, tile_bytes(network))
+
+
+def version_on_disk(checkpoint: str) -> str:
+    """Changes when a file is replaced, so that ComfyUI loads it again."""
+    found = [path for path in _files(runtime.model_path(checkpoint)) if path.is_file()]
+    stats = [(path, path.stat()) for path in found]
+    return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in stats)
+
+
+def where_to_get() -> str:
+    folder = runtime.model_folder()
+    return (
+        f"put {' and '.join(FILES)} from https://huggingface.co/{REPOSITORY} into {folder}, or, "
+        f"in the folder of this pack, run: python -m varsr_core.download {folder}"
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a model: a release's transformer takes the tokenizer that lies beside it."""
+    tokenizer = path.with_name(TOKENIZER_FILE)
+    if path.suffix in PICKLES and path.name != TOKENIZER_FILE and tokenizer.is_file():
+        return [path, tokenizer]
+    return [path]

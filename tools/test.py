@@ -1,0 +1,41 @@
+"""Checks the style and runs the tests: python3 tools/test.py [pytest arguments].
+
+The one command for a person and for continuous integration. It prepares the environment first,
+so it works in a fresh clone with a bare Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from environment import ROOT, PreparationError, prepare
+
+# The second is what the ComfyUI registry checks on publishing: exec, eval and ";".
+RUFF_CHECKS = (["check", "."], ["check", "--select", "S102,S307,E702", "."])
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        environment = prepare()
+    except PreparationError as error:
+        print(f"The test environment could not be made: {error}", file=sys.stderr)
+        return 1
+    for check in RUFF_CHECKS:
+        command = [environment.python, "-m", "ruff", *check]
+        status = subprocess.run(command, check=False, cwd=ROOT).returncode
+        if status:
+            return status
+    hosts = {version: str(host) for version, host in environment.hosts.items()}
+    return subprocess.run(
+        [environment.python, "-m", "pytest", *(arguments or ["tests"])],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "COMFYUI_HOSTS": json.dumps(hosts)},
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
