@@ -123,7 +123,7 @@ def start_sampling(
 def sample_scale(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> None:
     """Predicts one token map and adds it to the latent (paper, equation 4)."""
     tokens = model.config.schedule.sides[scale] ** 2
-    _run_transformer(model, state, scale, keep=tokens)
+    state.hidden = next_hidden(model, state, scale, keep=tokens)
     logits = scale_logits(model, state, scale, settings)
     ids = draw_tokens(
         logits,
@@ -143,9 +143,20 @@ def keep_scale(
 
     latent: after this scale; recorded, since tiles brought together are no longer the sum of ids
     """
-    _run_transformer(model, state, scale, keep=0)
+    state.hidden = next_hidden(model, state, scale, keep=0)
     state.token_ids.append(token_ids)
     state.latents.append(latent)
+
+
+def next_hidden(model: VARSR, state: SampleState, scale: int, *, keep: int) -> Tensor:
+    """Runs one scale on the latent so far: (rows, keep, D) float32, before the head."""
+    rows = 2 if state.guided else 1
+    if scale == 0:
+        x = model.transformer.embed_prefix(state.prefix.repeat(rows, 1, 1), state.classes)
+    else:
+        words = model.embed_words(model.quantizer.downsample(state.latent, scale))
+        x = model.transformer.embed_map(words, scale).repeat(rows, 1, 1)
+    return model.transformer(x, state.classes, state.cache, scale, keep=keep)
 
 
 def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> Tensor:
@@ -193,16 +204,6 @@ def refiner_noise(model: VARSR, seeds: Sequence[int], steps: int) -> Tensor:
     side = model.config.schedule.final_side
     shape = (steps + 1, model.config.tokenizer.latent_channels, side, side)
     return draw_normal(shape, [derive_seed(seed, "refiner") for seed in seeds])
-
-
-def _run_transformer(model: VARSR, state: SampleState, scale: int, keep: int) -> None:
-    rows = 2 if state.guided else 1
-    if scale == 0:
-        x = model.transformer.embed_prefix(state.prefix.repeat(rows, 1, 1), state.classes)
-    else:
-        words = model.embed_words(model.quantizer.downsample(state.latent, scale))
-        x = model.transformer.embed_map(words, scale).repeat(rows, 1, 1)
-    state.hidden = model.transformer(x, state.classes, state.cache, scale, keep=keep)
 
 
 def _uniform(
