@@ -75,9 +75,10 @@ def _verify(path: Path, etag: str | None) -> None:
 
 
 def _failed(name: str, error: Exception, endpoint: str | None, folder: Path) -> CheckpointError:
+    reason = " ".join(str(error).split())
     return CheckpointError(
-        f"{name} could not be fetched ({' '.join(str(error).split())}); try again (it goes on where "
-        f"it stopped), or fetch {_by_hand(endpoint, folder)}"
+        f"{name} could not be fetched ({reason}); try again (it goes on where it stopped), "
+        f"or fetch {_by_hand(endpoint, folder)}"
     )
 
 

@@ -112,7 +112,7 @@ def test_missing_file_on_the_server_tells_the_way_by_hand(hub, tmp_path):
 
 
 def test_unreachable_server_tells_the_way_by_hand(tmp_path):
-    with pytest.raises(CheckpointError, match="could not be fetched.*by hand"):
+    with pytest.raises(CheckpointError, match=r"could not be fetched.*by hand"):
         download(tmp_path, endpoint="http://127.0.0.1:9")
 
 
