@@ -1,0 +1,197 @@
+"""The whole way of a full-size release on this machine: convert, load in ComfyUI, a picture.
+
+    python3 tools/full_size.py FOLDER [--rounds 2]
+
+FOLDER needs about 18 GB. Random weights stand in for the release: VARSR.pth has an optimiser state
+of the real size. Reports the file's size, peak anonymous memory (mapped pages do not count), and
+the time of a 128x128 -> 512x512 picture against the same work done the plain way in float32 (see
+plain_varsr.py), both timed in turn. Linux only: memory is read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
+
+import environment
+from demo import HOST, NOT_SHIPPED, PHOTOGRAPH, WORKFLOW, _input
+
+NEEDED_BYTES = 18e9
+GIB = 2**30
+
+
+class PeakMemory:
+    """Highest RssAnon of a process while the context lasts, in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        self.status = Path(f"/proc/{pid}/status")
+        self.peak = 0
+        self._over = threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                lines = self.status.read_text().splitlines()
+            except OSError:
+                return
+            found = [line.split()[1] for line in lines if line.startswith("RssAnon")]
+            self.peak = max(self.peak, *(int(kib) * 1024 for kib in found), 0)
+
+
+def write_full_release(folder: Path) -> tuple[Path, Path]:
+    """VQVAE.pth and VARSR.pth with optimiser states, like the released ones in size and nesting."""
+    import numpy as np
+    import torch
+    from random_checkpoint import RELEASED, random_weights, tokenizer_shapes, transformer_shapes
+
+    def with_optimizer(key: str, weights: dict) -> dict:
+        # numpy's zeros take no memory until written to.
+        moments = {
+            i: {
+                "step": torch.tensor(1.0),
+                "exp_avg": torch.from_numpy(np.zeros(w.shape, np.float32)),
+                "exp_avg_sq": torch.from_numpy(np.zeros(w.shape, np.float32)),
+            }
+            for i, w in enumerate(weights.values())
+            if w.is_floating_point()
+        }
+        optimizer = {"optimizer": {"state": moments, "param_groups": [{"lr": 5e-5}]}}
+        return {"epoch": 1, "iter": 0, "trainer": {key: weights, "opt": optimizer}}
+
+    vqvae, varsr = folder / "VQVAE.pth", folder / "VARSR.pth"
+    for path, key, shapes in (
+        (vqvae, "vae_local", tokenizer_shapes(RELEASED)),
+        (varsr, "var_wo_ddp", transformer_shapes(RELEASED)),
+    ):
+        if not path.exists():
+            torch.save(with_optimizer(key, random_weights(shapes, RELEASED)), path)
+        print(f"{path.name}: {path.stat().st_size / 1e9:.2f} GB")
+    return vqvae, varsr
+
+
+def convert(files: tuple[Path, Path], output: Path) -> None:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "varsr_core.convert", *map(str, files), "-o", str(output)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    with PeakMemory(process.pid) as memory:
+        if process.wait():
+            raise SystemExit("conversion failed")
+    print(
+        f"converted: {output.stat().st_size / 1e9:.3f} GB in {time.monotonic() - started:.0f} s, "
+        f"peak anonymous memory {memory.peak / 1e9:.2f} GB"
+    )
+
+
+def compare(host: Path, files: tuple[Path, Path], converted: Path, rounds: int) -> None:
+    """The picture in ComfyUI and the plain way, in turn."""
+    from comfy_server import ComfyServer
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as scratch:
+        pack = Path(scratch) / "ComfyUI-VARSR"
+        shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
+        with ComfyServer(host, pack, Path(scratch) / "comfyui") as server:
+            graph = json.loads(WORKFLOW.read_text())
+            models = server.base / "models" / "varsr"
+            models.mkdir(parents=True, exist_ok=True)
+            (models / _input(graph, "VARSR_LoadModel", "checkpoint")).symlink_to(converted)
+            server.upload(Image.open(PHOTOGRAPH), _input(graph, "LoadImage", "image"))
+            idle, ours, plain = server.rss_anon(), [], []
+            for seed in range(rounds):
+                _upscale_node(graph)["inputs"]["seed"] = seed
+                with PeakMemory(server.process.pid) as memory:
+                    started = time.monotonic()
+                    done = server.run(graph, timeout=1800)
+                    ours.append(time.monotonic() - started)
+                if not done.succeeded:
+                    raise SystemExit(f"the run failed: {done.error}")
+                size = server.view(done.images()[0]).size
+                plain.append(_plain_seconds(files))
+                print(
+                    f"round {seed}: ComfyUI {ours[-1]:.1f} s ({size[0]}x{size[1]}, peak "
+                    f"{(memory.peak - idle) / 1e9:.2f} GB over idle), plain {plain[-1]:.1f} s"
+                )
+    print(f"best against best: {min(ours) / min(plain):.2f} of the plain time")
+
+
+def _upscale_node(graph: dict) -> dict:
+    return next(node for node in graph.values() if node["class_type"] == "VARSR_Upscale")
+
+
+def _plain_seconds(files: tuple[Path, Path]) -> float:
+    """Seconds of the plain float32 run, in a process of its own; reading the files not counted."""
+    call = f"from full_size import time_plain; print(time_plain({[str(f) for f in files]!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", call], cwd=ROOT / "tools", check=True, stdout=subprocess.PIPE
+    )
+    return float(done.stdout)
+
+
+def time_plain(files: list[str]) -> float:
+    import numpy as np
+    import torch
+    from PIL import Image
+    from plain_varsr import restore
+
+    from varsr_core.canvas import resize
+    from varsr_core.checkpoint import load_checkpoint
+    from varsr_core.varsr.weights import build_model
+
+    tokenizer = build_model(load_checkpoint([Path(file) for file in files]).tensors)
+    stored = torch.load(files[1], mmap=True, weights_only=True)["trainer"]["var_wo_ddp"]
+    # Read into memory beforehand, as the public code has them when it starts.
+    weights = {name: tensor.clone() for name, tensor in stored.items()}
+    for parameter in tokenizer.parameters():
+        parameter.data = parameter.data.clone()
+    photograph = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))
+    image = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
+    tile = tokenizer.config.tile_size
+    noise = torch.randn(11, tokenizer.config.prefix_tokens, 32)
+    started = time.monotonic()
+    restore(weights, tokenizer, resize(image, tile, tile) * 2 - 1, noise, cfg=6.0)
+    return time.monotonic() - started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    prepared = environment.prepare()
+    if Path(sys.prefix) != environment.VENV:
+        return subprocess.run([prepared.python, __file__, *sys.argv[1:]]).returncode
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    there = sum(file.stat().st_size for file in folder.iterdir())
+    if shutil.disk_usage(folder).free + there < NEEDED_BYTES:
+        raise SystemExit(f"{folder} needs {NEEDED_BYTES / 1e9:.0f} GB of free disk")
+    files = write_full_release(folder)
+    converted = folder / "varsr_bf16.safetensors"
+    convert(files, converted)
+    compare(prepared.hosts[HOST], files, converted, arguments.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
