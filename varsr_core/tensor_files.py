@@ -72,15 +72,19 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    refused = re.search(r"(?:GLOBAL|Unsupported (?:class|operand|global):?)\s+(\S+)", str(error))
+    text = str(error)
+    refused = re.search(r"(?:GLOBAL|Unsupported class)\s+(\S+)", text)
     if refused:
         return CheckpointError(
             f"{path.name} asks to run {refused[1]!r} while it is read, and was refused: it holds "
             "more than tensors. Only take checkpoints from their authors; nothing was executed"
         )
+    # Before this, torch's text advises to read the file unprotected.
+    operand = re.search(r"Unsupported operand \d+", text)
+    reason = operand[0] if operand else (text.splitlines() or [type(error).__name__])[0]
     return CheckpointError(
         f"{path.name} ({path.stat().st_size:,} bytes) is truncated or no checkpoint "
-        f"({str(error).splitlines()[0]}); download it again"
+        f"({reason}); download it again"
     )
 
 
