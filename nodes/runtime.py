@@ -16,6 +16,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..varsr_core.errors import InputError
 from ..varsr_core.execution import Execution, is_out_of_memory
 from ..varsr_core.progress import Progress
 
@@ -88,8 +89,10 @@ def _progress_bar() -> Callable[[Progress], None]:
 
 def pick_dtype(choice: str) -> torch.dtype:
     """The dtype for a user's choice; `auto` takes what the device computes fast and safely."""
-    if choice != "auto":
+    if choice in DTYPES:
         return DTYPES[choice]
+    if choice != "auto":  # older versions of ComfyUI do not check the choice
+        raise InputError(f"dtype {choice!r} is none of auto, {', '.join(DTYPES)}")
     device = mm.get_torch_device()
     if mm.is_device_cpu(device):
         return torch.bfloat16 if _cpu_has_bf16() else torch.float32

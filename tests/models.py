@@ -21,9 +21,13 @@ from varsr_core.varsr.weights import build_model, convert
 
 
 def reference_weights(sizes: Sizes = MICRO, seed: int = 0) -> dict[str, Tensor]:
-    """Tokenizer and transformer under the released names."""
+    """Tokenizer and transformer under the released names, in which the picture matters."""
     tokenizer = random_weights(tokenizer_shapes(sizes), sizes, seed)
-    return tokenizer | random_weights(transformer_shapes(sizes), sizes, seed + 1)
+    transformer = random_weights(transformer_shapes(sizes), sizes, seed + 1)
+    for name, tensor in transformer.items():
+        if name.startswith("con_embedding") and name.endswith("weight"):
+            tensor *= 2  # SiLU halves; else the low-quality picture fades out over its ten layers
+    return tokenizer | transformer
 
 
 @lru_cache

@@ -38,17 +38,28 @@ class Canvas:
 
 
 def check_image(image: Tensor, name: str = "image") -> None:
-    """Refuses what is no picture: (B, C, H, W) in [0, 1], C 1, 3 or 4. Raises InputError."""
-    channels, height, width = image.shape[1:]
+    """Refuses what cannot be restored: (B, C, H, W) in [0, 1], C 1, 3 or 4. Raises InputError."""
+    height, width = image.shape[2:]
+    if min(height, width) < MIN_SIDE:
+        raise InputError(
+            f"{name} is {width}x{height} pixels; sides of {MIN_SIDE} pixels or more are expected. "
+            "Crop or pad it first."
+        )
+    check_pixels(image, name)
+
+
+def check_pixels(image: Tensor, name: str = "image") -> None:
+    """Refuses what is no picture of any size: (B, C, H, W) in [0, 1], C 1, 3 or 4."""
+    channels = image.shape[1]
     if channels not in (1, 3, 4):
         raise InputError(
             f"{name} has {channels} channels; 1 (grey), 3 (RGB) or 4 (RGBA) are expected. "
             "Split it or convert it to RGB first."
         )
-    if image.shape[0] == 0 or min(height, width) < MIN_SIDE:
+    if image.numel() == 0:
         raise InputError(
-            f"{name} holds {image.shape[0]} picture(s) of {width}x{height} pixels; at least one, "
-            f"with sides of {MIN_SIDE} pixels or more, is expected. Crop or pad it first."
+            f"{name} holds {image.shape[0]} pictures of {image.shape[3]}x{image.shape[2]} pixels; "
+            "at least one of at least one pixel is expected. Check the node before this one."
         )
     low, high = image.aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
@@ -58,7 +69,8 @@ def check_image(image: Tensor, name: str = "image") -> None:
         )
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise InputError(
-            f"{name} has values from {low:.3g} to {high:.3g}; 0 to 1 is expected. Rescale it first."
+            f"{name} has values from {low:.3g} to {high:.3g}; 0 to 1 is expected. "
+            "Rescale it first."
         )
 
 

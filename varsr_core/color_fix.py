@@ -17,6 +17,12 @@ WAVELET_LEVELS = 5
 VARIANCE_FLOOR = 1e-5
 
 
+def check_mode(mode: str) -> None:
+    """Refuses an unknown colour mode. Raises InputError."""
+    if mode not in COLOR_MODES:
+        raise InputError(f"colour mode {mode!r} is none of {', '.join(COLOR_MODES)}")
+
+
 def adain(image: Tensor, reference: Tensor) -> Tensor:
     """Mean and deviation of each channel taken from `reference`; both (B, 3, H, W)."""
     mean, deviation = _statistics(image)
@@ -52,8 +58,7 @@ def match_colors(
     strength:  0 returns the image, 1 the full correction
     returns    (B, 3, H, W) in [0, 1]
     """
-    if mode not in COLOR_MODES:
-        raise InputError(f"colour mode {mode!r} is none of {', '.join(COLOR_MODES)}")
+    check_mode(mode)
     if mode == "none" or strength == 0:
         return image
     if image.shape[2:] != reference.shape[2:]:

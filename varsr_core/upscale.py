@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .canvas import resize, split_image
-from .color_fix import ColorMode, match_colors
+from .canvas import check_pixels, resize, split_image
+from .color_fix import ColorMode, check_mode, match_colors
 from .execution import Execution, ReportFn, run_in_blocks
 from .noise import tile_seeds
 
@@ -74,6 +74,7 @@ def upscale(
     returns    (B, 3 or 4, H * scale, W * scale) float32 in [0, 1], on the device of `image`
     Raises InputError before any work for what cannot be restored.
     """
+    check_mode(color_fix)
     execution = execution or Execution()
     tiles, canvas = split_image(
         image, scale, restorer.tile_size, overlap=restorer.overlap, align=restorer.align
@@ -99,7 +100,10 @@ def match_image_colors(
     """`match_colors` for pictures with alpha or grey, and a reference of another size.
 
     image, reference: (B, C, H, W); alpha of `image` passes through, that of `reference` is ignored
+    Raises InputError for what is no picture.
     """
+    check_pixels(image, "image")
+    check_pixels(reference, "reference")
     rgb, alpha = image[:, :3], image[:, 3:]
     reference = resize(reference, *image.shape[2:])[:, :3].expand(-1, 3, -1, -1)
     return torch.cat((match_colors(rgb, reference, mode, strength), alpha), dim=1)

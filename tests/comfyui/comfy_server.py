@@ -29,6 +29,11 @@ from PIL import Image
 Graph = Mapping[str, Any]  # node id -> {"class_type": ..., "inputs": ...}, ComfyUI's API format
 InterruptWhen = Callable[[Event], bool]
 
+HOST_VERSIONS = ("0.30.0", "0.3.75")  # newest and oldest supported
+
+# The models are too small to gain from more, and on a busy machine threads wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
 LOG_TAIL = 6000  # characters; enough for a traceback
 PREVIEW_WITH_METADATA = 4  # binary message kind
 CLIENT_FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
@@ -36,10 +41,10 @@ CLIENT_FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata"
 
 @final
 class ComfyServer:
-    """host: folder with ComfyUI's main.py; pack: copied to custom_nodes/<its name>.
+    """host: folder with ComfyUI's main.py; pack, extra_packs: copied to custom_nodes/<name>.
 
-    base: an empty folder; models, input, output and temp are made below it, so a test can put a
-    checkpoint into base / "models" at any time (lists of files are read per request).
+    base: a folder of its own; models, input, output and temp are made below it, so a test can put
+    a checkpoint into base / "models" at any time (lists of files are read per request).
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class ComfyServer:
         pack: Path,
         base: Path,
         *,
+        extra_packs: Sequence[Path] = (),
         extra_args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         boot_timeout: float = 180,
@@ -55,7 +61,7 @@ class ComfyServer:
         self.host = host
         self.base = base
         self._log_path = base / "server.log"
-        self._lay_out(pack)
+        self._lay_out([pack, *extra_packs])
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
@@ -151,6 +157,11 @@ class ComfyServer:
             return self._get("object_info")
         return self._get(f"object_info/{node}")[node]
 
+    def queue_length(self) -> int:
+        """Prompts that run or wait."""
+        queue = self._get("queue")
+        return len(queue["queue_running"]) + len(queue["queue_pending"])
+
     def stats(self) -> dict[str, Any]:
         return self._get("system_stats")
 
@@ -171,10 +182,11 @@ class ComfyServer:
             self.process.kill()
             self.process.wait()
 
-    def _lay_out(self, pack: Path) -> None:
+    def _lay_out(self, packs: Sequence[Path]) -> None:
         for folder in ("custom_nodes", "models", "input", "output", "temp", "user/default"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
-        shutil.copytree(pack, self.base / "custom_nodes" / pack.name)
+        for pack in packs:
+            shutil.copytree(pack, self.base / "custom_nodes" / pack.name)
         # Keeps the first-run dialog out of the way of tests that open a browser.
         settings = self.base / "user" / "default" / "comfy.settings.json"
         settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))

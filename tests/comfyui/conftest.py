@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfy_server import ComfyServer
+from comfy_checkpoints import write_checkpoints
+from comfy_pictures import structured_picture
+from comfy_server import HOST_VERSIONS, ONE_THREAD, ComfyServer
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PACK_NAME = "ComfyUI-VARSR"
-HOST_VERSIONS = ("0.30.0", "0.3.75")  # newest and oldest supported
+PROBE_PACK = HERE / "probe_pack"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,17 +55,41 @@ def pack_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder models/varsr full of files, see write_checkpoints()."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "models" / "varsr"
+    write_checkpoints(folder)
+    return folder
+
+
 @pytest.fixture(scope="session", params=HOST_VERSIONS)
 def server(
     request: pytest.FixtureRequest,
     hosts: dict[str, Path],
     pack_dir: Path,
+    checkpoints: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ComfyServer]:
-    """Shared by all tests of a host: use graphs and file names no other test uses."""
+    """Shared by all tests of a host, so results of an earlier test may be in its cache: what a
+    test wants to see executed needs a seed no other test uses."""
     base = tmp_path_factory.mktemp(f"comfyui-{request.param}")
-    with ComfyServer(hosts[request.param], pack_dir, base) as running:
+    shutil.copytree(checkpoints, base / "models" / "varsr")
+    host = hosts[request.param]
+    with ComfyServer(host, pack_dir, base, extra_packs=[PROBE_PACK], env=ONE_THREAD) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """The picture that most tests restore: not square, six tiles when four times larger."""
+    return structured_picture(40, 28)
+
+
+@pytest.fixture
+def uploaded(server: ComfyServer, photo: Image.Image) -> str:
+    """The photo as a LoadImage node names it."""
+    return server.upload(photo, "photo.png")
 
 
 def _hosts() -> dict[str, Path]:

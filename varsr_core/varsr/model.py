@@ -70,8 +70,12 @@ class VARSR(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, 3, tile, tile) float32 in [0, 1]."""
+        return self.decode_unclamped(latent).clamp(0, 1)
+
+    def decode_unclamped(self, latent: Tensor) -> Tensor:
+        """The same without the clamp, through which training could not see."""
         image = self.decoder(self.post_quantizer(latent.to(self.tokenizer_dtype)))
-        return image.float().clamp(-1, 1).add(1).div(2)
+        return image.float().add(1).div(2)
 
     def embed_words(self, tokens: Tensor) -> Tensor:
         """(..., C) latent or codebook vectors -> (..., D)."""

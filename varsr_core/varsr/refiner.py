@@ -18,12 +18,12 @@ RESIDUAL_SCALE = 0.6  # the refiner works on residuals divided by this; not in t
 MAX_PERIOD = 10000
 
 
-def time_embedding(timestep: int, frequencies: int, device: torch.device) -> Tensor:
-    """Sinusoids of one timestep, cosines first: (1, frequencies) float32."""
+def time_embedding(timesteps: Tensor, frequencies: int) -> Tensor:
+    """Sinusoids of timesteps, cosines first: (T,) -> (T, frequencies) float32."""
     half = frequencies // 2
-    rates = torch.exp(-math.log(MAX_PERIOD) * torch.arange(half, dtype=torch.float32) / half)
-    angles = timestep * rates
-    return torch.cat((angles.cos(), angles.sin()))[None].to(device)
+    index = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+    angles = timesteps[:, None] * torch.exp(-math.log(MAX_PERIOD) * index / half)
+    return torch.cat((angles.cos(), angles.sin()), dim=1)
 
 
 class RefinerBlock(nn.Module):
@@ -74,9 +74,14 @@ class Refiner(nn.Module):
         """(M, D) normed condition -> (M, width) float32; the same for every step of a run."""
         return self.condition_embed(condition.to(self.dtype)).float()
 
-    def forward(self, noisy: Tensor, timestep: int, embedded: Tensor) -> Tensor:
-        """noisy: (M, C) float32; embedded: from embed_condition -> (M, 2C) float32."""
-        time = time_embedding(timestep, self.frequencies, noisy.device).to(self.dtype)
+    def forward(self, noisy: Tensor, timesteps: Tensor, embedded: Tensor) -> Tensor:
+        """Predicted noise and variance, (M, 2C) float32.
+
+        noisy:     (M, C) float32
+        timesteps: (M,) of the 1000, or (1,) for all
+        embedded:  (M, width) from embed_condition
+        """
+        time = time_embedding(timesteps, self.frequencies).to(self.dtype)
         condition = F.silu(self.time_embed(time).float() + embedded).to(self.dtype)
         x = self.input_projection(noisy.to(self.dtype)).float()
         for block in self.blocks:
@@ -99,7 +104,8 @@ def sample_residual(
     embedded = refiner.embed_condition(condition[:rows].flatten(0, 1))
     x = noise[0]
     for i, step in enumerate(ddpm_steps(steps)):
-        prediction = refiner(x.repeat(rows, 1), step.timestep, embedded)
+        timestep = torch.tensor([step.timestep], device=x.device)
+        prediction = refiner(x.repeat(rows, 1), timestep, embedded)
         eps, variance = prediction.chunk(2, dim=-1)
         if guidance:
             # Both rows share the noisy residual; the variance is the positive row's.

@@ -164,14 +164,15 @@ class Transformer(nn.Module):
         keep:   how many of the last tokens are wanted; 0 only fills the cache
         returns (R, keep, D) float32, before the head
         """
-        rope = self._rope(scale).to(x.device)
+        rope = self.rope(scale).to(x.device)
         length, last = x.shape[1], len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             x = block(x, classes, cache, layer, rope, keep if layer == last else x.shape[1])
         cache.advance(length)
         return x
 
-    def _rope(self, scale: int) -> Tensor:
+    def rope(self, scale: int) -> Tensor:
+        """Angles of one scale's tokens (with scale 0, the prefix too): (2, L, head_dim / 2)."""
         positions = map_positions(self.schedule.sides[scale])
         if scale == 0:
             positions = torch.cat((map_positions(self.schedule.final_side), positions))

@@ -1,0 +1,157 @@
+"""What only the inside of ComfyUI shows, measured in a process that is ComfyUI without its server.
+
+    python comfy_inside.py HOST PACK BASE
+
+HOST: folder with ComfyUI's main.py; PACK: folder of the pack; BASE: base directory with models.
+Prints one JSON object; see test_inside_comfyui.py for what is expected of it. Modules of ComfyUI
+and of the pack are imported late, once HOST is on the path and its options are set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHECKPOINT = "micro.safetensors"
+KERNELS = ("attention_basic", "attention_split", "attention_sub_quad", "attention_pytorch")
+
+# rows, heads, queries, keys, head_dim: first and later scales, more keys than queries
+ATTENTION_SHAPES = ((1, 2, 17, 17, 16), (2, 4, 16, 33, 16), (2, 3, 81, 400, 64))
+
+
+def main() -> None:
+    host, pack, base = sys.argv[1:]
+    sys.path.insert(0, host)
+    options = import_module("comfy.cli_args").args
+    options.cpu, options.base_directory = True, base
+    asyncio.run(import_module("nodes").load_custom_node(pack))
+    inside = Inside(pack.replace(".", "_x_"))  # the name ComfyUI gives the package
+    measured = {
+        "attention": inside.attention(),
+        "partial load": inside.partial_load(),
+        "out of memory": inside.out_of_memory(),
+    }
+    sys.stdout.write(json.dumps(measured))
+
+
+class Inside:
+    """The pack as ComfyUI has loaded it; package: its name."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def module(self, name: str) -> Any:
+        return import_module(f"{self.package}.{name}")
+
+    def attention(self) -> dict[str, Any]:
+        """Kernel of ComfyUI -> largest difference between it and the core's attention."""
+        ours = self.module("nodes.attention")
+        core = self.module("varsr_core.varsr.transformer").attention
+        kernels = import_module("comfy.ldm.modules.attention")
+        chosen = kernels.optimized_attention
+        differences = {}
+        for name in KERNELS:
+            kernels.optimized_attention = getattr(kernels, name)
+            differences[name] = max(
+                _largest_difference(ours.host_attention(*qkv), core(*qkv))
+                for qkv in map(_attention_input, ATTENTION_SHAPES)
+            )
+        kernels.optimized_attention = chosen
+        return {"differences": differences, "cpu takes the core's": ours.pick_attention() is core}
+
+    def partial_load(self) -> dict[str, Any]:
+        """The model when ComfyUI has room for none of its layers, and when it has room for all."""
+        loaded = self.load()
+        whole = self.restore(loaded)
+        cpu = torch.device("cpu")
+        loaded.patcher.detach()
+        loaded.patcher.load(cpu, lowvram_model_memory=1)
+        parametrised = {
+            name: module
+            for name, module in loaded.network.named_modules()
+            if list(module.parameters(recurse=False))
+        }
+        return {
+            "partial": loaded.network.model_lowvram,
+            "modules": len(parametrised),
+            "with children": [name for name, m in parametrised.items() if list(m.children())],
+            "not cast": sorted(
+                {
+                    type(module).__name__
+                    for module in parametrised.values()
+                    if not getattr(module, "comfy_cast_weights", False)
+                }
+            ),
+            "buffers": [name for name, _ in loaded.network.named_buffers()],
+            "difference": _largest_difference(self.restore(loaded), whole),
+        }
+
+    def out_of_memory(self) -> dict[str, Any]:
+        """A run in which only `fitting` tiles fit into memory, after more were tried."""
+        loaded = self.load()
+        expected = self.restore(loaded)
+        error = import_module("comfy.model_management").OOM_EXCEPTION
+        found = {}
+        for fitting in (2, 1):
+            tried: list[int] = []
+            encode = loaded.network.encode_prefix
+
+            def encode_if_fitting(
+                tiles: Tensor,
+                fitting: int = fitting,
+                tried: list[int] = tried,
+                encode: Callable[[Tensor], Tensor] = encode,
+            ) -> Tensor:
+                tried.append(len(tiles))
+                if len(tiles) > fitting:
+                    raise error("not enough memory")
+                return encode(tiles)
+
+            loaded.network.encode_prefix = encode_if_fitting
+            result = self.restore(loaded, at_once=4)
+            loaded.network.encode_prefix = encode
+            difference = _largest_difference(result, expected)
+            found[str(fitting)] = {"tried": tried, "difference": difference}
+        return found
+
+    def load(self) -> Any:
+        return self.module("nodes.varsr_loading").load(CHECKPOINT, "fp32")
+
+    def restore(self, loaded: Any, *, at_once: int = 1) -> Tensor:
+        """A picture of six tiles through the nodes' own execution."""
+        execution = self.module("nodes.runtime").execution(loaded)
+        if at_once > 1:
+            execution = replace(execution, prepare=lambda: at_once)
+        restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(loaded.network)
+        image = torch.rand(1, 3, 28, 40, generator=torch.Generator().manual_seed(0))
+        upscale = self.module("varsr_core.upscale").upscale
+        return upscale(image, 4.0, restorer, execution=execution)
+
+
+def _attention_input(shape: tuple[int, int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """q and k normalised, each head of q scaled as far as the model may learn: up to 100."""
+    rows, heads, queries, keys, width = shape
+    generator = torch.Generator().manual_seed(0)
+
+    def random(length: int) -> Tensor:
+        return torch.randn(rows, heads, length, width, generator=generator)
+
+    q, k = (torch.nn.functional.normalize(random(length), dim=-1) for length in (queries, keys))
+    scales = torch.linspace(1, 100, heads)[:, None, None]
+    return q * scales, k, random(keys)
+
+
+def _largest_difference(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Nodes that the tests need inside ComfyUI: pictures no core node makes, and a look at results.
+
+A pack of its own, in the old style that every version reads.
+"""
+
+import tempfile
+
+import comfy.model_management
+import folder_paths
+import numpy as np
+import torch
+
+FAULTS = {
+    "NaN": lambda image: _with_pixel(image, float("nan")),
+    "infinity": lambda image: _with_pixel(image, float("inf")),
+    "too bright": lambda image: image * 255,
+    "negative": lambda image: image * 2 - 1,
+    "no picture": lambda image: image[:0],
+}
+
+
+class Spoil:
+    """A picture that another node failed to make."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "fault": (list(FAULTS),)}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    def run(self, image, fault):
+        return (FAULTS[fault](image),)
+
+
+class Channels:
+    """The first channels of a picture, the last of them repeated where it has fewer."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "channels": ("INT", {"min": 1, "max": 8})}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    def run(self, image, channels):
+        last = image.shape[-1] - 1
+        return (image[..., [min(channel, last) for channel in range(channels)]],)
+
+
+class Dump:
+    """Writes the very numbers of an IMAGE, which a PNG rounds; shows the name of the file."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+    CATEGORY = "probe"
+
+    def run(self, image):
+        folder = folder_paths.get_output_directory()
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
+            np.save(file, image.numpy())
+        return {"ui": {"file": [file.name]}}
+
+
+class LoadedModels:
+    """Shows how many models ComfyUI holds; runs every time."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    @classmethod
+    def IS_CHANGED(cls):
+        return float("nan")
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+    CATEGORY = "probe"
+
+    def run(self):
+        return {"ui": {"count": [len(comfy.model_management.current_loaded_models)]}}
+
+
+def _with_pixel(image: torch.Tensor, value: float) -> torch.Tensor:
+    spoiled = image.clone()
+    spoiled[0, 0, 0, 0] = value
+    return spoiled
+
+
+NODE_CLASS_MAPPINGS = {
+    "PROBE_Spoil": Spoil,
+    "PROBE_Channels": Channels,
+    "PROBE_Dump": Dump,
+    "PROBE_LoadedModels": LoadedModels,
+}

@@ -1,0 +1,105 @@
+"""Files that are no VARSR model: the error names the file and the remedy, and nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from comfy_checkpoints import MARKER
+from comfy_graphs import Graph, upscale_graph
+from comfy_pictures import failing, restore, structured_picture
+from comfy_server import ComfyServer
+
+FAULTS = {  # file -> what its error says beside the file's name
+    "broken/truncated.pth": ["truncated or no checkpoint", "download it again"],
+    "broken/truncated.safetensors": ["truncated or no safetensors", "copy or convert it again"],
+    "broken/empty.pth": ["(0 bytes)", "download it again"],
+    "broken/empty.safetensors": ["(0 bytes)", "copy or convert it again"],
+    "broken/text.ckpt": ["truncated or no checkpoint", "download it again"],
+    "broken/malicious.pth": ["open", "was refused", "nothing was executed"],
+    "broken/malicious.ckpt": ["open", "was refused", "nothing was executed"],
+    "broken/stable-diffusion.safetensors": ["Stable Diffusion", "use the Load Checkpoint node"],
+    "broken/esrgan.pth": ["ESRGAN", "use the Load Upscale Model node"],
+    "broken/nsarm.pth": ["NSARM", "use the Load NSARM Model node"],
+    "broken/unknown.safetensors": ["no checkpoint of VARSR", "'layers.0.weight'"],
+    "broken/shape.safetensors": ["transformer.head.bias has shape (3,), (64,) is expected"],
+    "broken/incomplete.safetensors": ["transformer.head.bias is missing"],
+    "broken/newer.safetensors": ["format version 2", "update the pack"],
+    "broken/transformer.pth": ["only the transformer", "VQVAE.pth) is needed"],
+    "broken/class-to-image.pth": ["class-to-image", "Use VARSR.pth"],
+    "broken/mixed/VARSR.pth": ["VQVAE.pth", "do not fit", "Download or convert"],
+    "VQVAE.pth": ["only the tokenizer", "choose the transformer (VARSR.pth)"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _server_goes_on(server: ComfyServer) -> Iterator[None]:
+    """After every test a good run on the same server."""
+    yield
+    name = server.upload(structured_picture(16, 16), "after.png")
+    restore(server, upscale_graph(name))
+
+
+@pytest.mark.parametrize(("file", "words"), FAULTS.items())
+def test_unusable_file_is_refused_with_a_remedy(
+    server: ComfyServer, uploaded: str, file: str, words: Sequence[str]
+) -> None:
+    message = failing(server, upscale_graph(uploaded, file), "VARSR_LoadModel", "CheckpointError")
+    assert Path(file).name in message
+    assert not [text for text in words if text not in message], message
+
+
+@pytest.mark.parametrize("file", ["broken/malicious.pth", "broken/malicious.ckpt"])
+def test_malicious_file_executes_nothing(
+    server: ComfyServer, uploaded: str, checkpoints: Path, file: str
+) -> None:
+    marker = checkpoints / MARKER
+    torch.load(checkpoints / file, weights_only=False)
+    assert marker.exists(), "the file would do no harm anyway"
+    marker.unlink()
+    failing(server, upscale_graph(uploaded, file), "VARSR_LoadModel", "CheckpointError")
+    assert not marker.exists()
+
+
+def test_file_that_is_not_there_is_refused(server: ComfyServer, uploaded: str) -> None:
+    run = server.run(upscale_graph(uploaded, "absent.safetensors"))
+    if run.status == 200:  # older versions do not look, so the node has to
+        assert run.error is not None
+        message = run.error["exception_message"]
+        assert "there is no file" in message
+        assert "absent.safetensors" in message
+        assert "huggingface.co" in message
+        return
+    (error,) = run.node_errors["load"]["errors"]
+    assert error["type"] == "value_not_in_list"
+    assert error["extra_info"]["input_name"] == "checkpoint"
+
+
+def test_only_model_files_are_offered(server: ComfyServer) -> None:
+    folder = server.base / "models" / "varsr"
+    (folder / "readme.txt").touch()
+    offered = server.object_info("VARSR_LoadModel")["input"]["required"]["checkpoint"]
+    options = offered[1]["options"]
+    assert {"VARSR.pth", "micro.safetensors", "broken/text.ckpt"} <= set(options)
+    assert "readme.txt" not in options
+
+
+def test_failed_load_is_tried_again(server: ComfyServer, uploaded: str, checkpoints: Path) -> None:
+    """A user mends the file and queues the same graph."""
+    target = server.base / "models" / "varsr" / "mended.safetensors"
+    target.write_bytes(b"")
+    graph = upscale_graph(uploaded, target.name)
+    failing(server, graph, "VARSR_LoadModel", "CheckpointError")
+    target.write_bytes((checkpoints / "micro.safetensors").read_bytes())
+    restore(server, graph)
+
+
+def test_unconnected_failure_does_not_stop_other_branches(
+    server: ComfyServer, uploaded: str
+) -> None:
+    """Only what an output needs is loaded."""
+    graph = Graph(upscale_graph(uploaded, seed=401))
+    graph.load("broken/truncated.pth", node="unused")
+    restore(server, graph)

@@ -1,0 +1,60 @@
+"""Promises that no client sees: attention, offloading and lack of memory. See comfy_inside.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_server import HOST_VERSIONS, ONE_THREAD
+
+SCRIPT = Path(__file__).with_name("comfy_inside.py")
+EXACT = 1e-6
+BATCHED = 1e-4  # several tiles at once are added up in another order
+
+
+@pytest.fixture(scope="module", params=HOST_VERSIONS)
+def inside(
+    request: pytest.FixtureRequest, hosts: dict[str, Path], pack_dir: Path, checkpoints: Path
+) -> dict[str, Any]:
+    """What comfy_inside.py prints."""
+    base = checkpoints.parent.parent
+    command = [sys.executable, SCRIPT, hosts[request.param], pack_dir, base]
+    run = subprocess.run(
+        command, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_every_kernel_of_comfyui_attends_with_softmax_scale_1(inside: dict[str, Any]) -> None:
+    assert max(inside["attention"]["differences"].values()) < 1e-4, inside["attention"]
+
+
+def test_the_cpu_takes_the_kernel_of_the_core(inside: dict[str, Any]) -> None:
+    assert inside["attention"]["cpu takes the core's"]
+
+
+def test_every_parameter_can_be_offloaded(inside: dict[str, Any]) -> None:
+    partial = inside["partial load"]
+    assert partial["partial"]
+    assert partial["modules"] > 100
+    # ComfyUI overlooks parameters of a module with children, and buffers.
+    assert partial["with children"] == []
+    assert partial["buffers"] == []
+    assert partial["not cast"] in ([], ["HeadScale"])  # which moves its factor itself
+
+
+def test_offloaded_model_gives_the_same_picture(inside: dict[str, Any]) -> None:
+    assert inside["partial load"]["difference"] < EXACT
+
+
+def test_tiles_that_do_not_fit_together_are_tried_again_apart(inside: dict[str, Any]) -> None:
+    assert inside["out of memory"]["2"]["tried"] == [4, 2, 2, 2]
+    assert inside["out of memory"]["2"]["difference"] < BATCHED
+    assert inside["out of memory"]["1"]["tried"] == [4, 2, 1, 1, 1, 1, 1, 1]
+    assert inside["out of memory"]["1"]["difference"] < EXACT

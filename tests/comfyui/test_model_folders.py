@@ -1,0 +1,66 @@
+"""Where the Load node looks for files, on a server that has none at first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfy_graphs import upscale_graph
+from comfy_pictures import failing, restore, structured_picture
+from comfy_server import HOST_VERSIONS, ONE_THREAD, ComfyServer
+
+NO_FILES = "no file in models/varsr yet"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that extra_model_paths.yaml names."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def bare_server(
+    hosts: dict[str, Path],
+    pack_dir: Path,
+    elsewhere: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ComfyServer]:
+    """Without models/varsr, as after installation."""
+    base = tmp_path_factory.mktemp("bare")
+    config = base / "extra_model_paths.yaml"
+    config.write_text(f"shared:\n  base_path: {elsewhere.parent}\n  varsr: {elsewhere.name}\n")
+    extra = ["--extra-model-paths-config", str(config)]
+    host = hosts[HOST_VERSIONS[0]]
+    with ComfyServer(host, pack_dir, base, extra_args=extra, env=ONE_THREAD) as running:
+        yield running
+
+
+def offered(server: ComfyServer) -> list[str]:
+    return server.object_info("VARSR_LoadModel")["input"]["required"]["checkpoint"][1]["options"]
+
+
+def test_empty_folders_are_said_to_be_empty(bare_server: ComfyServer, elsewhere: Path) -> None:
+    assert offered(bare_server) == [NO_FILES]
+    picture = bare_server.upload(structured_picture(16, 16), "small.png")
+    graph = upscale_graph(picture, NO_FILES)
+    graph.pop("dump")
+    message = failing(bare_server, graph, "VARSR_LoadModel", "CheckpointError")
+    for words in ("VQVAE.pth and VARSR.pth", "https://huggingface.co/", str(elsewhere)):
+        assert words in message
+
+
+def test_files_of_both_folders_are_offered_and_load(
+    bare_server: ComfyServer, elsewhere: Path, checkpoints: Path
+) -> None:
+    shutil.copy(checkpoints / "micro.safetensors", elsewhere / "there.safetensors")
+    own = bare_server.base / "models" / "varsr"
+    own.mkdir()
+    shutil.copy(checkpoints / "micro.safetensors", own / "here.safetensors")
+    assert set(offered(bare_server)) == {"there.safetensors", "here.safetensors"}
+    picture = bare_server.upload(structured_picture(16, 16), "small.png")
+    for name in ("there.safetensors", "here.safetensors"):
+        graph = upscale_graph(picture, name)
+        graph.pop("dump")
+        restore(bare_server, graph)
