@@ -26,7 +26,7 @@ def reference_weights(sizes: Sizes = MICRO, seed: int = 0) -> dict[str, Tensor]:
     transformer = random_weights(transformer_shapes(sizes), sizes, seed + 1)
     for name, tensor in transformer.items():
         if name.startswith("con_embedding") and name.endswith("weight"):
-            tensor *= 2  # SiLU halves; else the low-quality picture fades out over its ten layers
+            tensor.mul_(2)  # SiLU halves; else the picture fades out over the ten layers
     return tokenizer | transformer
 
 
@@ -43,7 +43,9 @@ def micro_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> VARSR:
     return build_model(weights, dtype=dtype, fingerprint=fingerprint(weights))
 
 
-def picture(height: int, width: int, *, channels: int = 3, images: int = 1, seed: int = 0) -> Tensor:
+def picture(
+    height: int, width: int, *, channels: int = 3, images: int = 1, seed: int = 0
+) -> Tensor:
     """Gratings with a little noise: (images, channels, height, width) float32 in [0, 1]."""
     random = np.random.default_rng([seed, height, width, channels])
     y, x = np.mgrid[0:height, 0:width] / 40

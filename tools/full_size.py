@@ -160,9 +160,10 @@ def time_plain(files: list[str]) -> float:
     stored = torch.load(files[1], mmap=True, weights_only=True)["trainer"]["var_wo_ddp"]
     # Read into memory beforehand, as the public code has them when it starts.
     weights = {name: tensor.clone() for name, tensor in stored.items()}
-    for parameter in tokenizer.parameters():
-        parameter.data = parameter.data.clone()
-    photograph = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))
+    for part in (tokenizer.quantizer, tokenizer.post_quantizer, tokenizer.decoder):
+        for parameter in part.parameters():
+            parameter.data = parameter.data.clone()
+    photograph = np.array(Image.open(PHOTOGRAPH).convert("RGB"))
     image = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
     tile = tokenizer.config.tile_size
     noise = torch.randn(11, tokenizer.config.prefix_tokens, 32)

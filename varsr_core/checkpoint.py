@@ -56,17 +56,15 @@ def load_checkpoint(paths: Sequence[Path]) -> Checkpoint:
                     f"{path.name} and {found[part][1].name} are both a {part}; give one of each"
                 )
             found.setdefault(part, (tensors, path))
-    family, metadata = files[0][1], files[0][3]
+    family = files[0][1]
+    metadata = next((data for _, _, parts, data in files if family.complete in parts), {})
     names = " and ".join(path.name for path in paths)
     try:
         tensors = family.assemble({part: tensors for part, (tensors, _) in found.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{names}: {error}") from error
-    converted = family.complete in found
-    identity = metadata.get("fingerprint", "") if converted else ""
-    return Checkpoint(
-        family, tensors, identity or fingerprint(tensors), metadata if converted else {}
-    )
+    identity = metadata.get("fingerprint") or fingerprint(tensors)
+    return Checkpoint(family, tensors, identity, metadata)
 
 
 def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str, str]]:

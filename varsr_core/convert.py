@@ -26,7 +26,8 @@ def convert_files(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
     check_output(output, size)
     metadata = dict(checkpoint.metadata)
     if "sources" not in metadata:
-        metadata["sources"] = json.dumps({path.name: sha256(path) for path in paths})
+        hashes = {path.name: sha256(path) for path in paths}
+        metadata["sources"] = json.dumps(hashes, sort_keys=True)
     with _bar(f"writing {output.name}", size) as bar:
         save_checkpoint(checkpoint, output, dtype, metadata=metadata, on_written=bar.update)
 

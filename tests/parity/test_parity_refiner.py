@@ -1,0 +1,41 @@
+"""The refiner from the recorded condition and the recorded noise, and the decoder behind it."""
+
+import pytest
+import torch
+
+from varsr_core.varsr.refiner import sample_residual
+from varsr_core.varsr.sample import refiner_condition
+
+
+def test_condition_equals_the_recorded_one(tiny, fed, golden):
+    with torch.inference_mode():
+        condition = refiner_condition(tiny, fed.hidden[:, None], golden["idx.9"].long())
+    torch.testing.assert_close(condition.flatten(0, 2), golden["refiner.cond"], atol=1e-3, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def residual(tiny, golden, refiner_noise):
+    with torch.inference_mode():
+        condition = golden["refiner.cond"].unflatten(0, (2, -1))
+        return sample_residual(tiny.refiner, condition, refiner_noise, guidance=6.0, steps=10)
+
+
+def test_residual_equals_the_recorded_one(residual, golden, record_property):
+    error = (residual - golden["refiner.residual"]).abs().max().item()
+    record_property("residual_error", error)
+    assert error <= 1e-3
+
+
+def test_final_latent_is_the_last_scale_plus_the_residual(residual, golden):
+    final = golden["f_hat.9"] + residual.T.unflatten(1, (32, 32))
+    torch.testing.assert_close(final, golden["f_hat.final"], atol=1e-3, rtol=0)
+
+
+def test_picture_decoded_from_the_recorded_latent_equals_the_recorded_one(
+    tiny, golden, record_property
+):
+    with torch.inference_mode():
+        image = tiny.decode(golden["f_hat.final"])
+    error = (image - golden["image"].float()).abs().max().item()
+    record_property("image_error", error)
+    assert error <= 3e-3

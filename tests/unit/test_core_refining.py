@@ -1,0 +1,142 @@
+"""The refiner on a tiny model."""
+
+from dataclasses import replace
+
+import models
+import pytest
+import torch
+
+from varsr_core.execution import Execution
+from varsr_core.varsr.sample import (
+    RefineSettings,
+    SampleSettings,
+    refine_latent,
+    refiner_noise,
+)
+from varsr_core.varsr.stages import decode_tokens, encode_prefix, refine_tokens, sample_tokens
+
+ONE_BY_ONE = Execution()
+
+
+@pytest.fixture
+def model():
+    return models.micro_model()
+
+
+@pytest.fixture
+def tokens(model):
+    """Four pictures of one tile each."""
+    prefix = encode_prefix(model, models.picture(30, 24, images=4), 2.0, ONE_BY_ONE)
+    return sample_tokens(model, prefix, SampleSettings(), 0, ONE_BY_ONE)
+
+
+def refine(model, tokens, seed=0, execution=ONE_BY_ONE, **settings):
+    settings = {"steps": 4, **settings}
+    return refine_tokens(model, tokens, RefineSettings(**settings), seed, execution)
+
+
+def test_residual_is_added_to_the_last_latent(model, tokens):
+    refined = refine(model, tokens)
+    assert refined.residual.shape == tokens.latent.shape
+    assert torch.equal(refined.latent, tokens.latent + refined.residual)
+    assert refined.residual.abs().max() > 0.01
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_another_residual(model, tokens):
+    first, again, other = (refine(model, tokens, seed).residual for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_strength_0_returns_the_input(model, tokens):
+    refined = refine(model, tokens, strength=0.0)
+    assert refined.residual is None
+    assert torch.equal(refined.latent, tokens.latent)
+
+
+def test_strength_0_takes_an_earlier_residual_away(model, tokens):
+    assert refine(model, refine(model, tokens), strength=0.0).residual is None
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0, -1.0])
+def test_residual_is_proportional_to_strength(model, tokens, strength):
+    full, part = refine(model, tokens), refine(model, tokens, strength=strength)
+    torch.testing.assert_close(part.residual, strength * full.residual)
+
+
+def test_refining_again_replaces_the_residual(model, tokens):
+    refined = refine(model, tokens, 1)
+    again = refine(model, refined, 2)
+    assert torch.equal(again.residual, refine(model, tokens, 2).residual)
+
+
+def test_refining_leaves_its_argument_alone(model, tokens):
+    before = [tensor.clone() for tensor in (*tokens.latents, *tokens.token_ids, tokens.hidden)]
+    refine(model, tokens)
+    assert tokens.residual is None
+    after = (*tokens.latents, *tokens.token_ids, tokens.hidden)
+    assert all(map(torch.equal, before, after))
+
+
+def test_pictures_of_a_batch_equal_pictures_alone_to_the_bit(model, tokens):
+    batch = refine(model, tokens).residual
+    for index in range(4):
+        alone = refine(model, tokens.tiles(slice(index, index + 1))).residual
+        assert torch.equal(batch[index : index + 1], alone)
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 4])
+def test_residual_does_not_depend_on_how_many_tiles_run_at_once(model, tokens, at_once):
+    single = refine(model, tokens).residual
+    blocks = refine(model, tokens, execution=Execution(prepare=lambda: at_once)).residual
+    torch.testing.assert_close(blocks, single, atol=1e-4, rtol=0)
+
+
+def test_every_tile_of_a_batch_gets_its_own_noise(model, tokens):
+    """All four tiles hold the same tokens, only their noise differs; each as if alone."""
+    settings = RefineSettings(steps=4)
+    noise = refiner_noise(model, [1, 2, 3, 4], settings.steps)
+    hidden, ids = tokens.hidden[:1], tokens.token_ids[-1][:1]
+    with torch.inference_mode():
+        together = refine_latent(
+            model, hidden.expand(4, -1, -1, -1), ids.expand(4, -1), noise, settings
+        )
+        for tile in range(4):
+            alone = refine_latent(model, hidden, ids, noise[tile : tile + 1], settings)
+            torch.testing.assert_close(together[tile : tile + 1], alone, atol=1e-4, rtol=0)
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_guidance_of_0_uses_the_positive_row_alone(model, tokens):
+    positive = replace(tokens, hidden=tokens.hidden[:, :1])
+    without_negative = refine(model, positive, guidance=0.0).residual
+    assert torch.equal(refine(model, tokens, guidance=0.0).residual, without_negative)
+
+
+def test_guidance_of_1_still_guides(model, tokens):
+    weak, none = (refine(model, tokens, guidance=g).residual for g in (1.0, 0.0))
+    assert (weak - none).abs().max() > 1e-3
+
+
+def test_guidance_of_nearly_0_comes_near_to_none(model, tokens):
+    weak, none = (refine(model, tokens, guidance=g).residual for g in (1e-6, 0.0))
+    torch.testing.assert_close(weak, none, atol=1e-4, rtol=0)
+
+
+def test_unguided_tokens_can_be_refined_without_guidance(model):
+    prefix = encode_prefix(model, models.picture(30, 24), 2.0, ONE_BY_ONE)
+    tokens = sample_tokens(model, prefix, SampleSettings(guidance=0), 0, ONE_BY_ONE)
+    assert tokens.hidden.shape[1] == 1
+    assert torch.isfinite(refine(model, tokens, guidance=0.0).residual).all()
+
+
+def test_refined_picture_differs_from_the_unrefined_one(model, tokens):
+    plain = decode_tokens(model, tokens, ONE_BY_ONE)
+    refined = decode_tokens(model, refine(model, tokens), ONE_BY_ONE)
+    assert (plain - refined).abs().max() > 1e-3
+
+
+def test_noise_of_a_tile_does_not_depend_on_its_neighbours(model):
+    noise = refiner_noise(model, [1, 2], 4)
+    assert noise.shape == (2, 5, 32, 4, 4)
+    assert torch.equal(noise[1:], refiner_noise(model, [2], 4))
