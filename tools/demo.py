@@ -15,12 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
 
 import environment
+
+if TYPE_CHECKING:
+    from comfy_server import ComfyServer
 
 HOST = "0.30.0"
 WORKFLOW = ROOT / "example_workflows" / "api" / "varsr_upscale.json"
@@ -28,38 +34,46 @@ PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
 NOT_SHIPPED = (".git", ".venv", ".comfyui", "output", "__pycache__", ".*_cache")
 
 
-def run(picture: Path, host: Path) -> Path:
-    """Runs the shipped workflow on a picture; returns where the result lies."""
+@contextmanager
+def comfyui(host: Path, picture: Path) -> Iterator[tuple[ComfyServer, dict, Path]]:
+    """A running ComfyUI with this pack and the picture in place, the shipped workflow, and the
+    path of the checkpoint that it names, still to be put there."""
     from comfy_server import ComfyServer
     from PIL import Image
-    from random_checkpoint import SMALL, write_release
 
-    from varsr_core.convert import DTYPES, convert_files
-
+    graph = json.loads(WORKFLOW.read_text())
     with tempfile.TemporaryDirectory() as scratch:
         pack = Path(scratch) / "ComfyUI-VARSR"
         shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
         with ComfyServer(host, pack, Path(scratch) / "comfyui") as server:
-            graph = json.loads(WORKFLOW.read_text())
             models = server.base / "models" / "varsr"
             models.mkdir(parents=True, exist_ok=True)
-            release = write_release(models, SMALL)
-            checkpoint = _input(graph, "VARSR_LoadModel", "checkpoint")
-            convert_files(list(release), models / checkpoint, DTYPES["bf16"])
-            server.upload(Image.open(picture), _input(graph, "LoadImage", "image"))
-            done = server.run(graph, timeout=600)
-            if not done.succeeded:
-                raise SystemExit(f"the run failed: {done.error}\n{server.log[-3000:]}")
-            result = server.view(done.images()[0])
+            server.upload(Image.open(picture), node(graph, "LoadImage")["image"])
+            yield server, graph, models / node(graph, "VARSR_LoadModel")["checkpoint"]
+
+
+def node(graph: dict, kind: str) -> dict:
+    """Inputs of the workflow's one node of a kind."""
+    return next(entry["inputs"] for entry in graph.values() if entry["class_type"] == kind)
+
+
+def run(picture: Path, host: Path) -> Path:
+    """Runs the shipped workflow on a picture; returns where the result lies."""
+    from random_checkpoint import SMALL, write_release
+
+    from varsr_core.convert import DTYPES, convert_files
+
+    with comfyui(host, picture) as (server, graph, checkpoint):
+        release = write_release(server.base / "release", SMALL)
+        convert_files(list(release), checkpoint, DTYPES["bf16"])
+        done = server.run(graph, timeout=600)
+        if not done.succeeded:
+            raise SystemExit(f"the run failed: {done.error}\n{server.log[-3000:]}")
+        result = server.view(done.images()[0])
     output = ROOT / "output" / f"{picture.stem}_{time.strftime('%Y%m%d_%H%M%S')}.png"
     output.parent.mkdir(exist_ok=True)
     result.save(output)
     return output
-
-
-def _input(graph: dict, node: str, name: str) -> str:
-    """What the workflow has as an input of its one node of a kind."""
-    return next(n["inputs"][name] for n in graph.values() if n["class_type"] == node)
 
 
 def main() -> int:

@@ -11,11 +11,9 @@ plain_varsr.py), both timed in turn. Linux only: memory is read from /proc.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,10 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
 
 import environment
-from demo import HOST, NOT_SHIPPED, PHOTOGRAPH, WORKFLOW, _input
+from demo import HOST, PHOTOGRAPH, comfyui, node
 
 NEEDED_BYTES = 18e9
-GIB = 2**30
 
 
 class PeakMemory:
@@ -103,38 +100,24 @@ def convert(files: tuple[Path, Path], output: Path) -> None:
 
 def compare(host: Path, files: tuple[Path, Path], converted: Path, rounds: int) -> None:
     """The picture in ComfyUI and the plain way, in turn."""
-    from comfy_server import ComfyServer
-    from PIL import Image
-
-    with tempfile.TemporaryDirectory() as scratch:
-        pack = Path(scratch) / "ComfyUI-VARSR"
-        shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
-        with ComfyServer(host, pack, Path(scratch) / "comfyui") as server:
-            graph = json.loads(WORKFLOW.read_text())
-            models = server.base / "models" / "varsr"
-            models.mkdir(parents=True, exist_ok=True)
-            (models / _input(graph, "VARSR_LoadModel", "checkpoint")).symlink_to(converted)
-            server.upload(Image.open(PHOTOGRAPH), _input(graph, "LoadImage", "image"))
-            idle, ours, plain = server.rss_anon(), [], []
-            for seed in range(rounds):
-                _upscale_node(graph)["inputs"]["seed"] = seed
-                with PeakMemory(server.process.pid) as memory:
-                    started = time.monotonic()
-                    done = server.run(graph, timeout=1800)
-                    ours.append(time.monotonic() - started)
-                if not done.succeeded:
-                    raise SystemExit(f"the run failed: {done.error}")
-                size = server.view(done.images()[0]).size
-                plain.append(_plain_seconds(files))
-                print(
-                    f"round {seed}: ComfyUI {ours[-1]:.1f} s ({size[0]}x{size[1]}, peak "
-                    f"{(memory.peak - idle) / 1e9:.2f} GB over idle), plain {plain[-1]:.1f} s"
-                )
+    with comfyui(host, PHOTOGRAPH) as (server, graph, checkpoint):
+        checkpoint.symlink_to(converted)
+        idle, ours, plain = server.rss_anon(), [], []
+        for seed in range(rounds):
+            node(graph, "VARSR_Upscale")["seed"] = seed
+            with PeakMemory(server.process.pid) as memory:
+                started = time.monotonic()
+                done = server.run(graph, timeout=1800)
+                ours.append(time.monotonic() - started)
+            if not done.succeeded:
+                raise SystemExit(f"the run failed: {done.error}")
+            size = server.view(done.images()[0]).size
+            plain.append(_plain_seconds(files))
+            print(
+                f"round {seed}: ComfyUI {ours[-1]:.1f} s ({size[0]}x{size[1]}, peak "
+                f"{(memory.peak - idle) / 1e9:.2f} GB over idle), plain {plain[-1]:.1f} s"
+            )
     print(f"best against best: {min(ours) / min(plain):.2f} of the plain time")
-
-
-def _upscale_node(graph: dict) -> dict:
-    return next(node for node in graph.values() if node["class_type"] == "VARSR_Upscale")
 
 
 def _plain_seconds(files: tuple[Path, Path]) -> float:
