@@ -69,8 +69,7 @@ def check_pixels(image: Tensor, name: str = "image") -> None:
         )
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise InputError(
-            f"{name} has values from {low:.3g} to {high:.3g}; 0 to 1 is expected. "
-            "Rescale it first."
+            f"{name} has values from {low:.3g} to {high:.3g}; 0 to 1 is expected. Rescale it first."
         )
 
 

@@ -1,0 +1,229 @@
+"""The loop: schedule, resume, averages, and that both stages learn what they are shown."""
+
+import csv
+import dataclasses
+
+import models
+import pytest
+import torch
+
+from varsr_core.checkpoint import load_checkpoint
+from varsr_core.errors import CheckpointError
+from varsr_core.training.isr_stage import ISRLoss, encode_target
+from varsr_core.training.loop import LOG_FILE, STATE_FILE, Loop, LoopSettings
+from varsr_core.training.new_model import config_from_json, new_model
+from varsr_core.training.samples import Sampling
+from varsr_core.training.tokenizer_stage import TokenizerLoss, TokenizerSettings, revive_codes
+from varsr_core.varsr.restorer import VARSRRestorer
+from varsr_core.varsr.sample import RefineSettings, SampleSettings
+
+SIZES = {
+    "tokenizer": {
+        "widths": [32, 32],
+        "encoder_blocks": 1,
+        "decoder_blocks": 1,
+        "attention_levels": [],
+        "latent_channels": 8,
+        "codebook_size": 64,
+        "phi_count": 4,
+    },
+    "transformer": {
+        "width": 64,
+        "depth": 2,
+        "heads": 4,
+        "mlp_width": 128,
+        "prefix_widths": [16, 32],
+        "num_classes": 2,
+    },
+    "refiner": {"width": 64, "depth": 2, "frequencies": 32},
+    "schedule": [1, 2, 3, 4],
+}
+FAST = LoopSettings(
+    steps=60, batch=4, learning_rate=3e-3, warmup_share=0.1, autocast=False, save_every_s=1e9
+)
+
+
+def model_of(seed=0):
+    return new_model(config_from_json(SIZES), seed)
+
+
+def pictures(model):
+    tile = model.config.tile_size
+    return torch.cat([models.picture(tile, tile, seed=seed) for seed in range(4)])
+
+
+def tokenizer_loop(folder, settings=FAST, seed=0):
+    model = model_of(seed)
+    module = TokenizerLoss(model, TokenizerSettings())
+    folder.mkdir(exist_ok=True)
+    loop = Loop(module.trained(), settings, folder, save=lambda: None)
+    return loop, model, lambda step, generator: module(pictures(model), generator)
+
+
+def logged(folder, column="loss"):
+    with (folder / LOG_FILE).open() as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def test_resumed_run_has_the_losses_and_weights_of_an_unbroken_one(tmp_path):
+    settings = dataclasses.replace(FAST, steps=12, average=0.9)
+    unbroken, _, step = tokenizer_loop(tmp_path / "a", settings)
+    unbroken.run(step)
+    loop, _, step = tokenizer_loop(tmp_path / "b", settings)
+    loop.run(step, until=5)
+    resumed, _, step = tokenizer_loop(tmp_path / "b", settings, seed=9)
+    assert resumed.resume()
+    resumed.run(step)
+    assert logged(tmp_path / "a") == logged(tmp_path / "b")
+    for ours, theirs in zip(resumed.parameters, unbroken.parameters, strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(resumed.average, unbroken.average, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_steps_after_the_last_checkpoint_leave_the_log_when_resuming(tmp_path):
+    settings = dataclasses.replace(FAST, steps=9)
+    loop, _, step = tokenizer_loop(tmp_path, settings)
+    loop.run(step, until=4)
+    for _ in range(3):
+        loop._one(step)  # and then the process dies
+    assert len(logged(tmp_path)) == 7
+    loop, _, step = tokenizer_loop(tmp_path, settings)
+    loop.resume()
+    assert len(logged(tmp_path)) == 4
+    loop.run(step)
+    assert len(logged(tmp_path)) == 9
+
+
+def test_state_of_another_model_is_refused(tmp_path):
+    loop, _, step = tokenizer_loop(tmp_path, dataclasses.replace(FAST, steps=1))
+    loop.run(step)
+    module = ISRLoss(model_of())
+    other = Loop(module.trained(), FAST, tmp_path, save=lambda: None)
+    with pytest.raises(CheckpointError, match="other sizes"):
+        other.resume()
+
+
+def test_fresh_folder_has_nothing_to_resume(tmp_path):
+    loop, _, _ = tokenizer_loop(tmp_path)
+    assert not loop.resume()
+    assert loop.step == 0
+
+
+def test_no_half_written_state_is_left(tmp_path):
+    loop, _, step = tokenizer_loop(tmp_path, dataclasses.replace(FAST, steps=1))
+    loop.run(step)
+    assert {path.name for path in tmp_path.iterdir()} == {STATE_FILE, LOG_FILE}
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    settings = LoopSettings(steps=1000, learning_rate=1.0)
+    assert settings.rate(0) == pytest.approx(0.005)
+    assert settings.rate(20) == settings.rate(299) == 1.0
+    assert settings.rate(650) == pytest.approx(0.505, abs=0.01)
+    assert settings.rate(1000) == pytest.approx(0.01)
+
+
+def test_average_is_in_place_only_while_saving(tmp_path):
+    seen = []
+    model = torch.nn.Linear(1, 1, bias=False)
+    loop = Loop(
+        [model],
+        dataclasses.replace(FAST, steps=20, average=0.5, learning_rate=0.1),
+        tmp_path,
+        save=lambda: seen.append(model.weight.item()),
+    )
+    trajectory, expected = [], model.weight.item()
+
+    def step(number, generator):
+        if number:
+            trajectory.append(model.weight.item())
+        return {"loss": (model.weight - 5).square().sum()}
+
+    loop.run(step)
+    trajectory.append(model.weight.item())
+    for weight in trajectory:
+        expected = 0.5 * expected + 0.5 * weight
+    assert seen == [pytest.approx(expected, rel=1e-5)]
+    assert model.weight.item() != pytest.approx(expected, rel=1e-5)
+
+
+def test_weight_decay_spares_vectors(tmp_path):
+    layer = torch.nn.Linear(3, 3)
+    loop = Loop([layer], FAST, tmp_path, save=lambda: None)
+    decays = {id(p): g["weight_decay"] for g in loop.optimizer.param_groups for p in g["params"]}
+    assert decays[id(layer.weight)] == FAST.weight_decay
+    assert decays[id(layer.bias)] == 0
+
+
+def test_global_random_state_is_left_alone(tmp_path):
+    before = torch.get_rng_state()
+    loop, _, step = tokenizer_loop(tmp_path, dataclasses.replace(FAST, steps=1))
+    loop.run(step)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dead_codes_come_alive():
+    model = model_of()
+    model.pre_quantizer.weight.data *= 20  # latents of a new model hardly differ
+    model.quantizer.codebook.weight.data[1:] += 100  # only one code is ever the nearest
+    shown = pictures(model)
+    with torch.no_grad():
+        latent = model.encode_latent(shown)
+        before = torch.cat(model.quantizer.encode(latent)[0], dim=1).unique().numel()
+        moved = revive_codes(model, shown, torch.Generator().manual_seed(0))
+        after = torch.cat(model.quantizer.encode(latent)[0], dim=1).unique().numel()
+    assert (before, moved) == (1, 63)
+    assert after > 20
+
+
+def learn(folder, steps):
+    """Tokenizer, then restorer, on four pictures; the model and the pictures."""
+    settings = dataclasses.replace(FAST, steps=steps)
+    loop, model, step = tokenizer_loop(folder, settings)
+    loop.run(step)
+    model.requires_grad_(False)
+    shown = pictures(model)
+    lq = torch.nn.functional.interpolate(
+        torch.nn.functional.avg_pool2d(shown, 4), shown.shape[2:], mode="bicubic"
+    ).clamp(0, 1)
+    module = ISRLoss(model)
+    (folder / "isr").mkdir()
+    encoded, classes = encode_target(model, shown), torch.zeros(4, dtype=torch.long)
+    loop = Loop(module.trained(), settings, folder / "isr", save=lambda: None)
+    loop.run(lambda number, generator: module(lq, classes, encoded, generator))
+    return model, shown, lq
+
+
+def test_four_pictures_are_learned_by_heart_and_refined_closer(tmp_path):
+    model, shown, lq = learn(tmp_path, steps=500)
+    pixels = logged(tmp_path, "pixels")
+    assert sum(pixels[-20:]) < sum(pixels[:20]) / 3, "the tokenizer does not learn"
+    assert logged(tmp_path / "isr", "accuracy")[-1] > 0.98, "the tokens are not learned"
+    assert logged(tmp_path / "isr", "diffusion")[-1] < logged(tmp_path / "isr", "diffusion")[0] / 2
+
+    settings = SampleSettings(guidance=0.0)
+    wanted = model.encode_latent(shown)
+    errors = []
+    with torch.no_grad(), Sampling(model):
+        restorer = VARSRRestorer(model, settings, RefineSettings(guidance=0.0))
+        state = restorer.start(lq, [0, 1, 2, 3])
+        for k in range(restorer.steps):
+            if k == restorer.steps - 1:
+                errors.append((state.latent - wanted).square().mean().item())
+            restorer.step(state, k)
+        errors.append((state.latent - wanted).square().mean().item())
+    unrefined, refined = errors
+    assert refined < unrefined / 2
+
+
+def test_trained_model_is_saved_as_a_checkpoint_that_loads(tmp_path):
+    from varsr_core.checkpoint import Checkpoint, fingerprint, save_checkpoint
+    from varsr_core.varsr.family import VARSR_FAMILY
+
+    model = model_of()
+    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tensors["schedule"] = torch.tensor(model.config.schedule.sides)
+    checkpoint = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
+    save_checkpoint(checkpoint, tmp_path / "m.safetensors", torch.float32, metadata={})
+    assert load_checkpoint([tmp_path / "m.safetensors"]).fingerprint == checkpoint.fingerprint

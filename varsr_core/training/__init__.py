@@ -1,0 +1,1 @@
+"""Training of models from pictures alone; nothing else in varsr_core depends on it."""

@@ -1,0 +1,152 @@
+"""The stages of a training run, one after the other, each of which resumes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
+
+from ..checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
+from ..varsr.family import VARSR_FAMILY
+from ..varsr.model import VARSR
+from ..varsr.weights import build_model
+from .config import TrainingConfig
+from .data import PictureFolder, batches
+from .isr_stage import ISRLoss, encode_target
+from .loop import Loop, LoopSettings
+from .new_model import config_from_json, new_model
+from .pairs import PairFolder
+from .samples import save_samples
+from .teacher_forcing import BlockCausalAttention
+from .tokenizer_stage import TokenizerLoss, revive_codes
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.safetensors"
+REVIVE_EVERY = 100  # steps between looks for dead codes
+REVIVE_SHARE = 0.5  # of the tokenizer's steps; codes are left to settle after that
+
+
+class Training:
+    """One run in one folder.
+
+    high, low: folders of good and, for the negative of guidance, of bad pictures
+    start:     a checkpoint to go on from, or None for a new model of the configured sizes
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        high: list[Path],
+        low: list[Path],
+        start: Path | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config, self.folder, self.high, self.low = config, folder, high, low
+        self.device = device or torch.device("cpu")
+        self.model = self._model(start).to(self.device)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _model(self, start: Path | None) -> VARSR:
+        saved = self.folder / MODEL_FILE
+        if saved.is_file():
+            start = saved
+        if start is None:
+            return new_model(config_from_json(self.config.sizes), self.config.seed)
+        weights = load_checkpoint([start]).tensors
+        sides = torch.as_tensor(weights["schedule"]).tolist()
+        model = build_model(weights, attention=BlockCausalAttention.of_sides(sides))
+        for parameter in model.parameters():  # mapped from the file, which is written again
+            parameter.data = parameter.data.clone()
+        return model
+
+    def run(self) -> None:
+        """All configured stages; those that are done already are passed over."""
+        if self.config.tokenizer:
+            self._tokenizer(self.config.tokenizer)
+        if self.config.pretraining:
+            self._next_scale("pretraining", self.config.pretraining, restoring=False)
+        if self.config.isr:
+            self._next_scale("isr", self.config.isr, restoring=True)
+
+    def _tokenizer(self, settings: LoopSettings) -> None:
+        module = TokenizerLoss(self.model, self.config.tokenizer_losses)
+        loop = self._loop("tokenizer", module.trained(), settings)
+        loss = _parallel(module)
+        pictures = self._batches(self._pictures(), settings, loop.step)
+
+        def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
+            batch = next(pictures).picture.to(self.device)
+            if number % REVIVE_EVERY == 0 and number < REVIVE_SHARE * settings.steps:
+                revive_codes(self.model, batch, generator)
+            return loss(batch, generator)
+
+        loop.run(step)
+
+    def _next_scale(self, name: str, settings: LoopSettings, *, restoring: bool) -> None:
+        module = ISRLoss(self.model, self.config.diffusion_weight)
+        loop = self._loop(name, module.trained(), settings)
+        loss = _parallel(module)
+        pairs = PairFolder(self._pictures())
+        pairs = self._batches(pairs, settings, loop.step)
+
+        def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
+            lq, target, classes = (part.to(self.device) for part in next(pairs))
+            if not restoring:  # nothing to see: the model learns what pictures look like
+                lq = torch.full_like(target, 0.5)
+            encoded = encode_target(self.model, target)
+            losses = loss(lq, classes, encoded, generator)
+            if restoring and loop.leads and number % self.config.samples_every == 0:
+                save_samples(self.model, lq, target, self.folder / f"sample_{number:07d}.png")
+            return losses
+
+        loop.run(step)
+
+    def _loop(self, name: str, parts: list[torch.nn.Module], settings: LoopSettings) -> Loop:
+        self.model.requires_grad_(False)
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        loop = Loop(parts, settings, folder, self._save)
+        loop.resume()
+        logger.info("%s: step %d of %d", name, loop.step, settings.steps)
+        return loop
+
+    def _pictures(self) -> PictureFolder:
+        """Crops of the one size the model knows."""
+        several = distributed.is_initialized()
+        return PictureFolder(
+            self.high,
+            self.low,
+            self.model.config.tile_size,
+            negative_share=0.0 if self.low else self.config.negative_share,
+            settings=self.config.degradation,
+            cache=self.config.cache,
+            rank=distributed.get_rank() if several else 0,
+            world_size=distributed.get_world_size() if several else 1,
+        )
+
+    def _batches(self, dataset: Dataset, settings: LoopSettings, first: int) -> Iterator:
+        """Batches of this process from step `first` on."""
+        several = distributed.is_initialized()
+        size = max(1, settings.batch // (distributed.get_world_size() if several else 1))
+        return batches(dataset, size, self.config.seed, first, self.config.workers)
+
+    def _save(self) -> None:
+        """The model as a file that the Load node takes."""
+        tensors = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
+        tensors["schedule"] = torch.tensor(self.model.config.schedule.sides)
+        checkpoint = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
+        save_checkpoint(checkpoint, self.folder / MODEL_FILE, torch.float32, metadata={})
+
+
+def _parallel(module: torch.nn.Module) -> torch.nn.Module:
+    """Gradients averaged over processes, where there are several."""
+    if not distributed.is_initialized():
+        return module
+    return DistributedDataParallel(module, find_unused_parameters=True)

@@ -1,0 +1,52 @@
+"""Pictures on the way: what the model makes of a batch, beside what it got and should make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..varsr.model import VARSR
+from ..varsr.restorer import VARSRRestorer
+from ..varsr.transformer import attention
+from .teacher_forcing import BlockCausalAttention
+
+MAX_SAMPLES = 4
+
+
+@torch.no_grad()
+def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
+    """Writes one row a picture: low quality, unrefined, refined, target."""
+    device = next(model.parameters()).device
+    lq, target = lq[:MAX_SAMPLES].to(device), target[:MAX_SAMPLES].to(device)
+    with Sampling(model), torch.autocast(device.type, enabled=False):
+        restorer = VARSRRestorer(model)
+        state = restorer.start(lq, list(range(len(lq))))
+        for k in range(restorer.steps - 1):
+            restorer.step(state, k)
+        unrefined = restorer.decode(state.latent)
+        restorer.step(state, restorer.steps - 1)
+        refined = restorer.decode(state.latent)
+    columns = torch.cat((lq, unrefined, refined, target), dim=3)
+    sheet = columns.permute(0, 2, 3, 1).flatten(0, 1)
+    Image.fromarray(sheet.mul(255).round().byte().cpu().numpy()).save(path)
+
+
+class Sampling:
+    """While the context lasts, a model built for training samples scale by scale."""
+
+    def __init__(self, model: VARSR) -> None:
+        self.blocks = model.transformer.blocks
+        self.training_attention: BlockCausalAttention = self.blocks[0].attention
+
+    def __enter__(self) -> None:
+        self._use(attention)
+
+    def __exit__(self, *error: object) -> None:
+        self._use(self.training_attention)
+
+    def _use(self, function: object) -> None:
+        for block in self.blocks:
+            block.attention = function

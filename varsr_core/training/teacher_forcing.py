@@ -1,0 +1,67 @@
+"""All scales in one pass: what the cached sampler computes step by step, for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..scales import ScaleSchedule
+from ..varsr.model import VARSR
+
+
+class WholePass:
+    """Stands in for the key-value cache: one pass holds everything, nothing lies before it."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return keys, values
+
+
+class BlockCausalAttention:
+    """Attention of the training pass: prefix and class token see each other, a scale sees itself
+    and everything before it. To be given to the model as its `attention`.
+    """
+
+    def __init__(self, schedule: ScaleSchedule) -> None:
+        self.mask = block_causal_mask(schedule)
+
+    @classmethod
+    def of_sides(cls, sides: Sequence[int]) -> BlockCausalAttention:
+        return cls(ScaleSchedule(tuple(sides)))
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if self.mask.device != q.device:
+            self.mask = self.mask.to(q.device)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, scale=1.0)
+
+
+def block_causal_mask(schedule: ScaleSchedule) -> Tensor:
+    """(L, L) bool, True where the row's token sees the column's; the prefix comes first."""
+    counts = torch.tensor([side * side for side in schedule.sides])
+    counts[0] += schedule.final_side**2
+    level = torch.arange(len(counts)).repeat_interleave(counts)
+    return level[:, None] >= level
+
+
+def all_hidden(model: VARSR, prefix: Tensor, latents: Sequence[Tensor], classes: Tensor) -> Tensor:
+    """Hidden states of the tokens of every scale, before the head.
+
+    model:   built with BlockCausalAttention
+    prefix:  (N, S * S, D)
+    latents: after each scale (N, C, S, S); the last one is not needed
+    classes: (N,)
+    returns  (N, tokens of all scales, D) float32
+    """
+    transformer, schedule = model.transformer, model.config.schedule
+    maps = [transformer.embed_prefix(prefix, classes)]
+    for scale in range(1, schedule.num_scales):
+        words = model.embed_words(model.quantizer.downsample(latents[scale - 1], scale))
+        maps.append(transformer.embed_map(words, scale))
+    x = torch.cat(maps, dim=1)
+    rope = torch.cat([transformer.rope(k) for k in range(schedule.num_scales)], dim=1)
+    rope = rope.to(x.device)
+    for layer, block in enumerate(transformer.blocks):
+        x = block(x, classes, WholePass(), layer, rope, keep=x.shape[1])
+    return x[:, -schedule.num_tokens :]
