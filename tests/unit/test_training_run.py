@@ -74,7 +74,7 @@ def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path):
             if name == stage:
                 run = loop.run
 
-                def until_two(step):
+                def until_two(step, deadline):
                     run(step, until=2)
                     raise Stopped
 
@@ -88,6 +88,15 @@ def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path):
     for stage in ("tokenizer", "isr"):
         assert losses(broken, stage) == losses(tmp_path / "whole", stage)
     assert (broken / MODEL_FILE).read_bytes() == (tmp_path / "whole" / MODEL_FILE).read_bytes()
+
+
+def test_deadline_saves_and_stops_between_steps(folder, tmp_path):
+    run = tmp_path / "run"
+    assert not Training(config(), run, [folder], []).run(deadline=0.0)
+    assert not (run / "tokenizer" / "log.csv").exists()
+    assert not (run / "isr").exists()
+    assert Training(config(), run, [folder], []).run()
+    assert len(losses(run, "isr")) == 4
 
 
 def test_restoring_leaves_the_tokenizer_as_it_is(folder, tmp_path):

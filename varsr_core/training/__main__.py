@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -28,7 +30,9 @@ def main() -> int:
     parser.add_argument("--start", type=Path, help="checkpoint to fine-tune; default: a new model")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop and save after these")
     arguments = parser.parse_args()
+    deadline = time.monotonic() + 60 * arguments.minutes
     try:
         training = Training(
             read_config(arguments.config),
@@ -38,14 +42,18 @@ def main() -> int:
             arguments.start,
             _device(arguments.device),
         )
-        training.run()
+        done = training.run(deadline)
     except (CheckpointError, InputError) as error:
         logging.getLogger(__name__).error("%s", error)
         return 1
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-    logging.getLogger(__name__).info("model: %s", arguments.out / MODEL_FILE)
+    logging.getLogger(__name__).info(
+        "%s: %s",
+        "done" if done else "stopped; the same command goes on",
+        arguments.out / MODEL_FILE,
+    )
     return 0
 
 

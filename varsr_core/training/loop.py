@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,12 +99,16 @@ class Loop:
         """Whether this process writes files: the only one, or the first of several."""
         return not distributed.is_initialized() or distributed.get_rank() == 0
 
-    def run(self, step: StepFn, until: int | None = None) -> None:
-        """Goes on from where the state stands, to `until` or the last step, and saves there."""
+    def run(self, step: StepFn, until: int | None = None, deadline: float = math.inf) -> bool:
+        """Goes on from where the state stands, to `until` or the last step, and saves there.
+
+        deadline: on the clock of time.monotonic(); a later step is not begun
+        returns   whether the last step is done
+        """
         end = min(until or self.settings.steps, self.settings.steps)
         saved = time.monotonic()
         bar = tqdm(total=self.settings.steps, initial=self.step, disable=not self.leads)
-        while self.step < end:
+        while self.step < end and time.monotonic() < deadline:
             losses = self._one(step)
             bar.update()
             bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
@@ -112,6 +117,7 @@ class Loop:
                 saved = time.monotonic()
         bar.close()
         self.checkpoint()
+        return self.step == self.settings.steps
 
     def _one(self, step: StepFn) -> dict[str, float]:
         rank = distributed.get_rank() if distributed.is_initialized() else 0

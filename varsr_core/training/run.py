@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,18 +67,22 @@ class Training:
             parameter.data = parameter.data.clone()
         return model
 
-    def run(self) -> None:
-        """All configured stages; those that are done already are passed over."""
-        if self.config.tokenizer:
-            self._tokenizer(self.config.tokenizer)
-        if self.config.pretraining:
-            self._next_scale("pretraining", self.config.pretraining, restoring=False)
-        if self.config.isr:
-            self._next_scale("isr", self.config.isr, restoring=True)
+    def run(self, deadline: float = math.inf) -> bool:
+        """All configured stages; those that are done already are passed over.
 
-    def _tokenizer(self, settings: LoopSettings) -> None:
+        deadline: on the clock of time.monotonic(); the run saves and stops there
+        returns   whether all stages are done
+        """
+        stages = (
+            ("tokenizer", self.config.tokenizer, self._tokenizer),
+            ("pretraining", self.config.pretraining, self._next_scale),
+            ("isr", self.config.isr, self._next_scale),
+        )
+        return all(train(name, settings, deadline) for name, settings, train in stages if settings)
+
+    def _tokenizer(self, name: str, settings: LoopSettings, deadline: float) -> bool:
         module = TokenizerLoss(self.model, self.config.tokenizer_losses)
-        loop = self._loop("tokenizer", module.trained(), settings)
+        loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
         pictures = self._batches(self._pictures(), settings, loop.step)
 
@@ -87,9 +92,10 @@ class Training:
                 revive_codes(self.model, batch, generator)
             return loss(batch, generator)
 
-        loop.run(step)
+        return loop.run(step, deadline=deadline)
 
-    def _next_scale(self, name: str, settings: LoopSettings, *, restoring: bool) -> None:
+    def _next_scale(self, name: str, settings: LoopSettings, deadline: float) -> bool:
+        restoring = name == "isr"
         module = ISRLoss(self.model, self.config.diffusion_weight)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
@@ -106,7 +112,7 @@ class Training:
                 save_samples(self.model, lq, target, self.folder / f"sample_{number:07d}.png")
             return losses
 
-        loop.run(step)
+        return loop.run(step, deadline=deadline)
 
     def _loop(self, name: str, parts: list[torch.nn.Module], settings: LoopSettings) -> Loop:
         self.model.requires_grad_(False)
