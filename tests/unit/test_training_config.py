@@ -11,7 +11,7 @@ from varsr_core.training.degradation import DegradationSettings, OrderSettings
 from varsr_core.training.loop import LoopSettings
 from varsr_core.training.new_model import config_from_json
 
-NANO = Path(__file__).resolve().parent.parent.parent / "tools" / "nano.json"
+NANO = Path(__file__).resolve().parent.parent.parent / "varsr_core" / "training" / "nano.json"
 
 
 @pytest.fixture
