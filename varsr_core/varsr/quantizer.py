@@ -58,7 +58,7 @@ class Quantizer(nn.Module):
         if side == final:
             # The last scale skips phi: the released transformer and refiner were trained that way.
             return residual
-        residual = F.interpolate(residual, (final, final), mode="bicubic", align_corners=False)
+        residual = _resample(residual, final, "bicubic")
         phi = self.phi[phi_index(scale, self.schedule.num_scales, len(self.phi))]
         return torch.lerp(residual, phi(residual), PHI_RATIO)
 
@@ -66,7 +66,7 @@ class Quantizer(nn.Module):
         """The latent at a scale's side, as the input of that scale: (N, side * side, C)."""
         side = self.schedule.sides[scale]
         if side != latent.shape[-1]:
-            latent = F.interpolate(latent, (side, side), mode="area")
+            latent = _resample(latent, side, "area")
         return latent.flatten(2).transpose(1, 2)
 
     def nearest(self, tokens: Tensor) -> Tensor:
@@ -98,3 +98,11 @@ class Quantizer(nn.Module):
             total, rest = total + residual, rest - residual
             latents.append(total)
         return ids, latents, rest_before_last
+
+
+def _resample(x: Tensor, side: int, mode: str) -> Tensor:
+    """(N, C, h, h) -> (N, C, side, side)."""
+    # MPS cannot pool to a side that does not divide the other; these maps are small enough to move.
+    source = x.cpu() if x.device.type == "mps" else x
+    align = False if mode == "bicubic" else None
+    return F.interpolate(source, (side, side), mode=mode, align_corners=align).to(x.device)
