@@ -24,7 +24,7 @@ from .new_model import config_from_json, new_model
 from .pairs import PairFolder
 from .samples import save_samples
 from .teacher_forcing import BlockCausalAttention
-from .tokenizer_stage import TokenizerLoss, revive_codes
+from .tokenizer_stage import Features, TokenizerLoss, revive_codes
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Training:
 
     high, low: folders of good and, for the negative of guidance, of bad pictures
     start:     a checkpoint to go on from, or None for a new model of the configured sizes
+    features:  of a perceptual loss for the tokenizer (see tokenizer_stage.py), or None
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Training:
         low: list[Path],
         start: Path | None = None,
         device: torch.device | None = None,
+        features: Features | None = None,
     ) -> None:
+        self.features = features
         self.config, self.folder, self.high, self.low = config, folder, high, low
         self.device = device or torch.device("cpu")
         self.model = self._model(start).to(self.device)
@@ -81,7 +84,7 @@ class Training:
         return all(train(name, settings, deadline) for name, settings, train in stages if settings)
 
     def _tokenizer(self, name: str, settings: LoopSettings, deadline: float) -> bool:
-        module = TokenizerLoss(self.model, self.config.tokenizer_losses)
+        module = TokenizerLoss(self.model, self.config.tokenizer_losses, self.features)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
         pictures = self._batches(self._pictures(), settings, loop.step)

@@ -1,0 +1,128 @@
+"""Trains the small model that the pack carries, with VGG features as a further loss.
+
+    python tools/train_default.py pack-features FEATURES
+    python tools/train_default.py train FEATURES --data CROPS --out RUN [--minutes 25]
+    python tools/train_default.py ship RUN varsr_core/assets/varsr_nano.safetensors
+
+The first needs `pip install --no-deps stlpips_pytorch`; crops come from training_set.py. Training
+resumes: the same command goes on where the last one stopped. The features are those of that package
+(shift-tolerant VGG-16), in half precision; the model's card must name them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from varsr_core.checkpoint import load_checkpoint, save_checkpoint
+from varsr_core.training.config import read_config
+from varsr_core.training.run import MODEL_FILE, Training
+
+CONFIG = ROOT / "varsr_core" / "training" / "nano.json"
+PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
+SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
+POOLS = (None, 5, 11, 19)  # the blur that each slice begins with
+WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of the slices in the loss
+
+
+class VGGFeatures(nn.Module):
+    """(N, 3, H, W) in [0, 1] -> feature maps of four slices, each position of length 1."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, tensor in weights.items():
+            self.register_buffer(name.replace(".", "_"), tensor.float())
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        shift, scale = self.scaling_layer_shift, self.scaling_layer_scale
+        x = (pictures * 2 - 1 - shift) / scale
+        maps = []
+        for number, (layers, pool) in enumerate(zip(SLICES, POOLS, strict=True), start=1):
+            if pool is not None:
+                blur = getattr(self, f"net_slice{number}_{pool}_filt")
+                x = F.pad(F.max_pool2d(x, 2, stride=1), (1, 1, 1, 1), mode="reflect")
+                x = F.conv2d(x, blur, stride=2, groups=x.shape[1])
+            for layer in layers:
+                weight = getattr(self, f"net_slice{number}_{layer}_weight")
+                bias = getattr(self, f"net_slice{number}_{layer}_bias")
+                x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            maps.append(F.normalize(x.float(), dim=1) * WEIGHTS[number - 1])
+        return maps
+
+
+def pack_features(out: Path) -> None:
+    """Takes what VGGFeatures needs from the installed package."""
+    spec = importlib.util.find_spec("stlpips_pytorch")
+    if spec is None or spec.origin is None:
+        raise SystemExit("pip install --no-deps stlpips_pytorch first")
+    path = Path(spec.origin).parent.parent / PACKED
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    kept = {
+        name: tensor.half().contiguous()
+        for name, tensor in stored.items()
+        if name.startswith(("scaling_layer", *(f"net.slice{n}." for n in range(1, 5))))
+    }
+    save_file(kept, out)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    deadline = time.monotonic() + 60 * arguments.minutes
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    features = VGGFeatures(load_file(arguments.features)).to(device)
+    training = Training(
+        read_config(arguments.config), arguments.out, [arguments.data], [], None, device, features
+    )
+    done = training.run(deadline)
+    print("done" if done else "stopped; the same command goes on")
+
+
+def ship(run: Path, out: Path) -> None:
+    """The model of a run in half precision."""
+    out.parent.mkdir(exist_ok=True)
+    checkpoint = load_checkpoint([run / MODEL_FILE])
+    save_checkpoint(checkpoint, out, torch.bfloat16, metadata={})
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack-features")
+    pack.add_argument("features", type=Path)
+    run = commands.add_parser("train")
+    run.add_argument("features", type=Path)
+    run.add_argument("--data", type=Path, required=True)
+    run.add_argument("--out", type=Path, required=True)
+    run.add_argument("--config", type=Path, default=CONFIG)
+    run.add_argument("--minutes", type=float, default=math.inf)
+    shipping = commands.add_parser("ship")
+    shipping.add_argument("run", type=Path)
+    shipping.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "pack-features":
+        pack_features(arguments.features)
+    elif arguments.command == "train":
+        train(arguments)
+    else:
+        ship(arguments.run, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
