@@ -50,7 +50,6 @@ def draw_tokens(
     if top_p < 1:
         logits = keep_top_p(logits, top_p)
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
-    total = cumulative[..., -1:]
-    # Just below the total: rounding must not carry the draw past the last token with any weight.
-    point = torch.minimum(uniform[..., None].to(total) * total, total * (1 - 2**-23))
+    # A float32 below 1 times the total rounds to less than the total: the draw stays inside.
+    point = uniform[..., None].to(cumulative) * cumulative[..., -1:]
     return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
