@@ -72,7 +72,7 @@ def tokens(model, prefix):
     ],
 )
 def test_sampling_settings_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(InputError, match=f"^{name} .*out of its range"):
+    with pytest.raises(InputError, match=f"^{name} .*is expected"):
         SampleSettings(**{name: value})
 
 
@@ -84,10 +84,11 @@ def test_sampling_settings_out_of_range_are_refused_by_name(name, value):
         ("guidance", float("inf")),
         ("steps", 1),
         ("steps", 1001),
+        ("strength", float("nan")),
     ],
 )
 def test_refining_settings_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(InputError, match=f"^{name} {value}"):
+    with pytest.raises(InputError, match=f"^{name} is {value}.* is expected"):
         RefineSettings(**{name: value})
 
 

@@ -6,6 +6,7 @@ tiles beyond N, of progress bars or of devices: see `varsr/stages.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,16 +35,17 @@ class SampleSettings:
     quality_class: int = 0  # of the positive rows
 
     def __post_init__(self) -> None:
-        checks = {
-            "guidance": 0 <= self.guidance < float("inf"),
-            "guidance_schedule": self.guidance_schedule in GUIDANCE_SCHEDULES,
-            "top_k": self.top_k >= 0,
-            "top_p": 0 < self.top_p <= 1,
-            "temperature": 0 <= self.temperature < float("inf"),
-        }
-        for name, valid in checks.items():
-            if not valid:
-                raise InputError(f"{name} {getattr(self, name)!r} is out of its range")
+        schedules = ", ".join(GUIDANCE_SCHEDULES)
+        _check("guidance", self.guidance, 0 <= self.guidance < math.inf, "0 or more")
+        _check(
+            "guidance_schedule",
+            self.guidance_schedule,
+            self.guidance_schedule in GUIDANCE_SCHEDULES,
+            f"one of {schedules}",
+        )
+        _check("top_k", self.top_k, self.top_k >= 0, "0 or more")
+        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
+        _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class RefineSettings:
     strength: float = 1.0  # factor on the residual; 0 returns the input
 
     def __post_init__(self) -> None:
-        if not 2 <= self.steps <= DIFFUSION_STEPS:
-            raise InputError(f"steps {self.steps} is not within 2 and {DIFFUSION_STEPS}")
-        if not 0 <= self.guidance < float("inf"):
-            raise InputError(f"guidance {self.guidance!r} is out of its range")
+        _check("guidance", self.guidance, 0 <= self.guidance < math.inf, "0 or more")
+        _check("steps", self.steps, 2 <= self.steps <= DIFFUSION_STEPS, f"2 to {DIFFUSION_STEPS}")
+        _check("strength", self.strength, math.isfinite(self.strength), "a finite number")
+
+
+def _check(name: str, value: object, valid: bool, expected: str) -> None:
+    if not valid:
+        raise InputError(f"{name} is {value!r}; {expected} is expected")
 
 
 @dataclass

@@ -86,11 +86,9 @@ def sample_tokens(
         )
         for scale in range(stop_scale):
             if scale < first_scale:
-                kept = tokens.tiles(part)
-                ids, latent = kept.token_ids[scale], kept.latents[scale]
-                keep_scale(
-                    model, state, scale, ids.to(execution.device), latent.to(execution.device)
-                )
+                ids = tokens.token_ids[scale][part].to(execution.device)
+                latent = tokens.latents[scale][part].to(execution.device)
+                keep_scale(model, state, scale, ids, latent)
             else:
                 sample_scale(model, state, scale, settings)
             report(scale + 1, f"scale {scale + 1} of {stop_scale}", state.latent)
