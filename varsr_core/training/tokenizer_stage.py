@@ -24,6 +24,9 @@ PYRAMID_LEVELS = 4
 @dataclass(frozen=True)
 class TokenizerSettings:
     commitment: float = 0.25  # pull of the latent towards its codes
+    # Deviation that each latent channel is held to. Without it the latent shrinks, and what
+    # quantization leaves over no longer fills the refiner's range of -0.6 to 0.6.
+    deviation: float = 0.6
     perceptual: float = 1.0
     continuous_share: float = 0.5  # pictures decoded from the latent before quantization
     dropped_share: float = 0.1  # pictures decoded from their first scales only
@@ -65,8 +68,15 @@ class TokenizerLoss(nn.Module):
         if self.features is not None:
             pairs = zip(self.features(decoded), self.features(pictures), strict=True)
             perceptual = perceptual + sum(F.l1_loss(a, b.detach()) for a, b in pairs)
-        loss = pixels + self.settings.perceptual * perceptual + codebook
-        return {"loss": loss, "pixels": pixels, "perceptual": perceptual, "codebook": codebook}
+        spread = (latent.std(dim=(0, 2, 3)) - self.settings.deviation).square().mean()
+        loss = pixels + self.settings.perceptual * perceptual + codebook + spread
+        return {
+            "loss": loss,
+            "pixels": pixels,
+            "perceptual": perceptual,
+            "codebook": codebook,
+            "spread": spread,
+        }
 
     def _choose(self, latent: Tensor, totals: list[Tensor], generator: torch.Generator) -> Tensor:
         """For each picture, the latent its decoder gets."""
