@@ -150,11 +150,21 @@ def test_start_beyond_the_tokens_is_refused(model, prefix):
 
 
 @pytest.mark.parametrize(
-    ("size", "images", "scale"), [((24, 48), 1, 2.0), ((24, 24), 2, 2.0), ((24, 24), 1, 3.5)]
+    ("size", "images", "scale"),
+    [((24, 48), 1, 2.0), ((24, 24), 2, 2.0), ((24, 24), 1, 3.5), ((20, 31), 1, 2.0)],
 )
 def test_tokens_of_another_size_are_refused_with_both_sizes(model, prefix, size, images, scale):
     others = encode_tokens(model, models.picture(*size, images=images), scale, ONE_BY_ONE)
     with pytest.raises(InputError, match=r"tokens hold .* prefix 1 of 48x48; .*same output size"):
+        sample_tokens(model, prefix, SETTINGS, 0, REFUSES, tokens=others, first_scale=1)
+
+
+def test_as_many_tiles_in_another_arrangement_are_refused(model):
+    wide, tall = models.picture(32, 48), models.picture(48, 32)
+    prefix = encode_prefix(model, wide, 2.0, ONE_BY_ONE)
+    others = encode_tokens(model, tall, 2.0, ONE_BY_ONE)
+    assert len(prefix.tokens) == len(others.latent) == 2
+    with pytest.raises(InputError, match=r"2 tiles of 64x96, prefix 2 of 96x64"):
         sample_tokens(model, prefix, SETTINGS, 0, REFUSES, tokens=others, first_scale=1)
 
 

@@ -4,7 +4,9 @@ import models
 import pytest
 import torch
 
+from varsr_core import token_sampling
 from varsr_core.execution import Execution
+from varsr_core.varsr import sample as varsr_sample
 from varsr_core.varsr.sample import (
     SampleSettings,
     next_hidden,
@@ -90,6 +92,20 @@ def test_another_seed_gives_other_tokens(model, prefix, top_k):
     settings = SampleSettings(top_k=top_k, guidance=1.0)
     first, second = (sample(model, prefix, settings, seed) for seed in (3, 4))
     assert not torch.equal(first.token_ids[-1], second.token_ids[-1])
+
+
+def test_every_scale_and_tile_has_its_own_random_numbers(model, monkeypatch):
+    drawn = []
+
+    def record(logits, *, uniform, **settings):
+        drawn.append(uniform)
+        return token_sampling.draw_tokens(logits, uniform=uniform, **settings)
+
+    monkeypatch.setattr(varsr_sample, "draw_tokens", record)
+    prefix = encode_prefix(model, models.picture(32, 48), 2.0, ONE_BY_ONE)
+    sample(model, prefix, execution=Execution(prepare=lambda: 2))
+    assert [uniform.shape for uniform in drawn] == [(2, 1), (2, 4), (2, 9), (2, 16)]
+    assert len({uniform[tile, 0].item() for uniform in drawn for tile in range(2)}) == 8
 
 
 def test_greedy_tokens_do_not_depend_on_the_seed(model, prefix):

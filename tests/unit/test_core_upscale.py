@@ -157,6 +157,17 @@ def test_half_precision_models_give_finite_pictures(dtype):
         assert found.std() > 0.01
 
 
+@pytest.mark.parametrize(
+    ("dtype", "of_tokenizer"),
+    [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)],
+)
+def test_tokenizer_computes_in_float32_where_float16_would_overflow(dtype, of_tokenizer):
+    model = models.micro_model(dtype=dtype)
+    parts = (model.encoder, model.decoder, model.pre_quantizer, model.post_quantizer)
+    assert {p.dtype for part in parts for p in part.parameters()} == {of_tokenizer}
+    assert model.transformer.blocks[0].qkv.weight.dtype == dtype
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_stages_give_the_bits_of_upscale_in_half_precision(dtype):
     how, image = restorer(dtype=dtype), IMAGES["one tile"]
@@ -204,6 +215,14 @@ def test_model_is_prepared_once_and_only_for_good_input():
     assert not calls
     upscale(IMAGES["several tiles"], 2.0, restorer(), execution=execution)
     assert calls == [1]
+
+
+def test_unknown_colour_mode_is_refused_before_the_work():
+    calls = []
+    execution = Execution(prepare=lambda: calls.append(1) or 1)
+    with pytest.raises(ValueError, match="'histogram' is none of adain, wavelet, none"):
+        upscale(IMAGES["one tile"], 2.0, restorer(), color_fix="histogram", execution=execution)
+    assert not calls
 
 
 @pytest.mark.parametrize("cancel_at", [1, 3, 5, 6, 8])

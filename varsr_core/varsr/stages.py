@@ -213,7 +213,7 @@ def _check_scales(
         raise InputError(
             f"first_scale {first} keeps {first} scales, but tokens stop after {tokens.num_scales}"
         )
-    if len(tokens.latent) != len(prefix.tokens) or tokens.canvas.grid != prefix.canvas.grid:
+    if replace(tokens.canvas, alpha=None) != replace(prefix.canvas, alpha=None):
         raise InputError(
             f"tokens hold {len(tokens.latent)} tiles of {tokens.canvas.width}x"
             f"{tokens.canvas.height}, prefix {len(prefix.tokens)} of {prefix.canvas.width}x"
