@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -75,8 +76,8 @@ def check_pixels(image: Tensor, name: str = "image") -> None:
 
 def output_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Height and width of the output, rounded. Raises InputError beyond the limit."""
-    if not scale > 0:
-        raise InputError(f"scale {scale} is not above 0")
+    if not 0 < scale < math.inf:
+        raise InputError(f"scale is {scale}; a finite number above 0 is expected")
     height, width = round(height * scale), round(width * scale)
     if height * width > MAX_OUTPUT_PIXELS:
         raise InputError(

@@ -190,9 +190,9 @@ def test_output_size_is_rounded(size, scale, expected):
     assert output_size(*size, scale) == expected
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
 def test_scale_that_is_not_above_0_is_refused(scale):
-    with pytest.raises(InputError, match=r"scale .* not above 0"):
+    with pytest.raises(InputError, match=r"scale is .*finite number above 0"):
         output_size(64, 64, scale)
 
 
