@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import models
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from scipy.ndimage import correlate
 from varsr_core.color_fix import COLOR_MODES, low_band, match_colors
 from varsr_core.errors import InputError
 from varsr_core.upscale import match_image_colors
+
+CORRECTIONS = [mode for mode in COLOR_MODES if mode != "none"]
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def test_mode_none_returns_the_image(image, reference):
     assert torch.equal(match_colors(image, reference, "none"), image)
 
 
-@pytest.mark.parametrize("mode", ["adain", "wavelet"])
+@pytest.mark.parametrize("mode", CORRECTIONS)
 def test_strength_goes_in_a_straight_line_to_the_full_correction(image, reference, mode):
     full = match_colors(image, reference, mode, 1.0)
     quarter = match_colors(image, reference, mode, 0.25)
@@ -85,26 +89,27 @@ def test_strength_goes_in_a_straight_line_to_the_full_correction(image, referenc
     torch.testing.assert_close(quarter, 0.75 * image + 0.25 * full, atol=1e-4, rtol=0)
 
 
-def test_the_two_modes_differ(image, reference):
-    found = [match_colors(image, reference, mode) for mode in ("adain", "wavelet")]
+@pytest.mark.parametrize("pair", list(combinations(CORRECTIONS, 2)))
+def test_modes_differ(image, reference, pair):
+    found = [match_colors(image, reference, mode) for mode in pair]
     assert (found[0] - found[1]).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("mode", ["adain", "wavelet"])
+@pytest.mark.parametrize("mode", CORRECTIONS)
 def test_pictures_of_a_batch_are_corrected_one_by_one(image, reference, mode):
     both = match_colors(image, reference, mode)
     single = match_colors(image[1:], reference[1:], mode)
     torch.testing.assert_close(both[1:], single, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("mode", ["adain", "wavelet"])
+@pytest.mark.parametrize("mode", CORRECTIONS)
 def test_one_reference_serves_a_whole_batch(image, reference, mode):
     found = match_colors(image, reference[:1], mode)
     expected = match_colors(image, reference[:1].expand(2, -1, -1, -1), mode)
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("mode", ["adain", "wavelet"])
+@pytest.mark.parametrize("mode", CORRECTIONS)
 def test_correction_stays_in_range(mode):
     strong, dark = models.picture(32, 32, seed=1), torch.zeros(1, 3, 32, 32)
     strong[:, :, 8:] = 0
@@ -116,7 +121,7 @@ def test_correction_stays_in_range(mode):
 
 
 def test_unknown_mode_is_refused_with_the_known_ones(image, reference):
-    with pytest.raises(InputError, match="'histogram' is none of adain, wavelet, none"):
+    with pytest.raises(InputError, match="'histogram' is none of adain, wavelet, lab, none"):
         match_colors(image, reference, "histogram")
 
 
