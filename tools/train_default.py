@@ -35,7 +35,7 @@ CONFIG = ROOT / "varsr_core" / "training" / "nano.json"
 PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
 SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
 POOLS = (None, 5, 11, 19)  # the blur that each slice begins with
-WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of the slices in the loss
+WEIGHTS = (2.0, 4.0, 6.0, 8.0)  # of the slices: each then adds about as much to the loss
 
 
 class VGGFeatures(nn.Module):

@@ -8,8 +8,10 @@ import pytest
 from varsr_core.errors import InputError
 from varsr_core.training.config import read_config
 from varsr_core.training.degradation import DegradationSettings, OrderSettings
+from varsr_core.training.linear_start import fits
 from varsr_core.training.loop import LoopSettings
 from varsr_core.training.new_model import config_from_json
+from varsr_core.varsr.model import VARSR
 
 NANO = Path(__file__).resolve().parent.parent.parent / "varsr_core" / "training" / "nano.json"
 
@@ -28,6 +30,7 @@ def test_empty_file_gives_the_defaults(read):
     config = read({})
     assert config.tokenizer is None
     assert config.degradation == DegradationSettings()
+    assert config.zoom == 1.0
 
 
 def test_nested_settings_are_read(read):
@@ -36,12 +39,14 @@ def test_nested_settings_are_read(read):
             "isr": {"steps": 5, "betas": [0.8, 0.9]},
             "degradation": {"scale": 2, "second": {"blur_probability": 0.5}},
             "tokenizer_losses": {"perceptual": 2.0},
+            "zoom": 0.5,
         }
     )
     assert config.isr == LoopSettings(steps=5, betas=(0.8, 0.9))
     assert config.degradation.scale == 2
     assert config.degradation.second == OrderSettings(blur_probability=0.5)
     assert config.tokenizer_losses.perceptual == 2.0
+    assert config.zoom == 0.5
 
 
 @pytest.mark.parametrize(
@@ -58,9 +63,23 @@ def test_faults_are_named(read, values, words):
         read(values)
 
 
-def test_default_model_of_the_pack_fits_its_file_size_in_half_precision():
-    from varsr_core.varsr.model import VARSR
+@pytest.fixture
+def default_sizes():
+    return config_from_json(read_config(NANO).sizes)
 
-    model = VARSR(config_from_json(read_config(NANO).sizes))
+
+def test_default_model_of_the_pack_fits_its_file_size_in_half_precision(default_sizes):
+    model = VARSR(default_sizes)
     assert sum(p.numel() for p in model.parameters()) * 2 < 40e6
-    assert model.config.tile_size == 256
+    assert model.config.tile_size == 128
+
+
+def test_default_models_tokenizer_can_start_from_solved_weights(default_sizes):
+    assert fits(default_sizes.tokenizer)
+
+
+def test_groups_of_the_norms_are_the_released_ones_unless_given(default_sizes):
+    sizes = read_config(NANO).sizes
+    assert default_sizes.tokenizer.norm_groups == sizes["tokenizer"]["norm_groups"] == 8
+    tokenizer = {k: v for k, v in sizes["tokenizer"].items() if k != "norm_groups"}
+    assert config_from_json({**sizes, "tokenizer": tokenizer}).tokenizer.norm_groups == 32

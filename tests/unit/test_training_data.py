@@ -11,6 +11,7 @@ from PIL import Image
 
 from varsr_core import canvas
 from varsr_core.errors import InputError
+from varsr_core.noise import derive_seed
 from varsr_core.training.data import (
     PictureFolder,
     batches,
@@ -194,6 +195,20 @@ def test_samples_are_float_pictures_in_range(folder):
         assert quality in (0, 1)
 
 
+def test_draws_never_change_between_versions(tmp_path):
+    """A run that was begun with an older version goes on as it would have."""
+    Image.fromarray(map_of_places(SIZE + 20, SIZE + 30)).save(tmp_path / "a.png")
+    for epoch in range(5):
+        generator = seeded(derive_seed(3, "sample", epoch, 0))
+        top, left = (int(torch.randint(n, (), generator=generator)) for n in (21, 31))
+        flip, turns = torch.randint(4, (2,), generator=generator).tolist()
+        x, y = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="xy")
+        expected = torch.stack((left + x, top + y))
+        expected = (expected.flip(2) if flip % 2 else expected).rot90(turns, (1, 2))
+        found = plain(tmp_path, flips=True, rotations=True)[3, epoch, 0].picture
+        assert torch.equal(found[:2].mul(255).round().long(), expected)
+
+
 def test_an_index_outside_is_refused(folder):
     with pytest.raises(IndexError, match="index 7 is outside 0 to 6"):
         plain(folder)[7]
@@ -248,6 +263,89 @@ def test_a_dataset_can_be_sent_to_another_process(folder):
     assert_same([pickle.loads(pickle.dumps(dataset))[1]], [dataset[1]])
 
 
+# Zoom
+
+
+def step_of(crop):
+    """Columns and rows of the source from one pixel of a map of places to the next."""
+    inner = crop.mul(255)[:, 4:-4, 4:-4]  # borders are resampled from fewer pixels
+    across, down = inner[0].diff(dim=1), inner[1].diff(dim=0)
+    assert across.std() < 0.1
+    assert down.std() < 0.1
+    return across.mean().item(), down.mean().item()
+
+
+@pytest.mark.parametrize("zoom", [0.9, 0.6, 0.3])
+def test_larger_crops_are_shrunk_by_factors_down_to_the_zoom(tmp_path, zoom):
+    Image.fromarray(map_of_places(70, 90)).save(tmp_path / "a.png")
+    dataset = plain(tmp_path, zoom=zoom)
+    steps = []
+    for epoch in range(150):
+        crop = dataset[0, epoch, 0].picture
+        assert crop.shape == (3, SIZE, SIZE)
+        across, down = step_of(crop)
+        assert across == pytest.approx(down, abs=0.01), "the aspect is kept"
+        steps.append(across)
+    half = 0.5 / SIZE  # sides are whole pixels
+    assert 1 - half < min(steps) < 1.05 + half
+    assert 0.9 / zoom < max(steps) < 1 / zoom + half + 0.01
+    factors = [1 / step for step in steps]
+    assert np.mean(factors) == pytest.approx((1 + zoom) / 2, abs=0.25 * (1 - zoom))
+
+
+def test_shrunk_crops_lie_inside_the_picture_and_reach_all_of_it(tmp_path):
+    Image.fromarray(map_of_places(SIZE + 12, SIZE + 20)).save(tmp_path / "a.png")
+    dataset = plain(tmp_path, zoom=0.6)
+    crops = torch.stack([dataset[0, epoch, 0].picture for epoch in range(400)]).mul(255)
+    for channel, length in ((0, SIZE + 20), (1, SIZE + 12)):
+        assert crops[:, channel].min() >= -0.01
+        assert crops[:, channel].max() <= length - 1 + 0.01
+        assert crops[:, channel].min() < 0.5
+        assert crops[:, channel].max() > length - 1.5
+
+
+def test_shrinking_takes_away_what_is_too_fine(tmp_path):
+    checks = (np.indices((120, 120)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(np.stack([checks] * 3, axis=-1)).save(tmp_path / "a.png")
+    contrast = [plain(tmp_path, zoom=0.4)[0, e, 0].picture.std().item() for e in range(60)]
+    assert max(contrast) > 0.3
+    assert min(contrast) < 0.05
+
+
+def test_a_picture_no_larger_than_a_crop_is_not_shrunk(tmp_path):
+    path = save(tmp_path / "a.png", SIZE, 100)
+    dataset = plain(tmp_path, zoom=0.5)
+    stored = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
+    windows = stored.unfold(2, SIZE, 1).movedim(2, 0)
+    for epoch in range(10):
+        assert (windows == dataset[0, epoch, 0].picture).flatten(1).all(dim=1).any()
+
+
+def test_a_zoom_of_1_is_no_zoom(folder):
+    assert_same(
+        [PictureFolder([folder], [], SIZE, zoom=1.0)[k] for k in range(7)],
+        [PictureFolder([folder], [], SIZE)[k] for k in range(7)],
+    )
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_shrunk_crops_depend_on_seed_epoch_and_index_alone(folder, cache):
+    first, again = (PictureFolder([folder], [], SIZE, zoom=0.5, cache=c) for c in (False, cache))
+    keys = list(itertools.product((0, 1), (0, 5), range(7)))
+    expected = {key: first[key] for key in keys}
+    for key in reversed(keys):
+        assert_same([again[key]], [expected[key]])
+    assert len({tuple(s.picture.flatten().tolist()) for s in expected.values()}) == len(keys)
+
+
+def test_shrunk_crops_are_pictures_in_range(folder):
+    for index in range(7):
+        picture, _ = PictureFolder([folder], [], SIZE, negative_share=0.5, zoom=0.5)[index]
+        assert picture.dtype == torch.float32
+        assert picture.is_contiguous()
+        assert 0 <= picture.min() <= picture.max() <= 1
+
+
 # Batches
 
 
@@ -258,15 +356,16 @@ def test_batches_hold_pictures_and_classes(folder):
     assert batch.quality.dtype == torch.int64
 
 
-def test_resumed_batches_are_those_of_an_unbroken_run(folder):
-    dataset = PictureFolder([folder], [], SIZE)
+@pytest.mark.parametrize("zoom", [1.0, 0.5])
+def test_resumed_batches_are_those_of_an_unbroken_run(folder, zoom):
+    dataset = PictureFolder([folder], [], SIZE, zoom=zoom)
     whole = take(batches(dataset, 3, seed=4), 8)
     for start in (1, 5):
         assert_same(take(batches(dataset, 3, 4, start), 8 - start), whole[start:])
 
 
 def test_workers_change_nothing(folder):
-    dataset = PictureFolder([folder], [], SIZE)
+    dataset = PictureFolder([folder], [], SIZE, zoom=0.5)
     alone = take(batches(dataset, 2, seed=4), 4)
     assert_same(take(batches(dataset, 2, seed=4, workers=2), 4), alone)
 

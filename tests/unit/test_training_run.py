@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_training_linear_start import decibels
 from test_training_loop import SIZES
 
 from varsr_core.checkpoint import load_checkpoint
+from varsr_core.training import run as training_run
 from varsr_core.training.config import TrainingConfig
+from varsr_core.training.linear_start import fits
 from varsr_core.training.loop import LoopSettings
+from varsr_core.training.new_model import config_from_json
 from varsr_core.training.run import MODEL_FILE, Training
 from varsr_core.upscale import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# With a tokenizer that starts from solved weights.
+FITTING = {**SIZES, "tokenizer": {**SIZES["tokenizer"], "widths": [16, 48], "norm_groups": 4}}
 
 
 @pytest.fixture
@@ -36,12 +43,22 @@ def folder(tmp_path):
     return place
 
 
-def settings(steps):
-    return LoopSettings(steps=steps, batch=3, learning_rate=1e-3, autocast=False)
+def settings(steps, **others):
+    others = {"batch": 3, "learning_rate": 1e-3, "autocast": False, **others}
+    return LoopSettings(steps=steps, **others)
 
 
-def config(tokenizer=4, isr=4, **others):
-    return TrainingConfig(sizes=SIZES, tokenizer=settings(tokenizer), isr=settings(isr), **others)
+def config(tokenizer=4, isr=4, sizes=SIZES, **others):
+    return TrainingConfig(sizes=sizes, tokenizer=settings(tokenizer), isr=settings(isr), **others)
+
+
+def trained(run):
+    return build_model(load_checkpoint([run / MODEL_FILE]).tensors)
+
+
+def pictures():
+    """Not of the folder."""
+    return torch.cat([models.picture(8, 8, seed=seed) for seed in range(20, 40)])
 
 
 def losses(run, stage):
@@ -49,24 +66,27 @@ def losses(run, stage):
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def test_saved_model_loads_and_restores(folder, tmp_path):
-    Training(config(), tmp_path / "run", [folder], []).run()
-    checkpoint = load_checkpoint([tmp_path / "run" / MODEL_FILE])
-    model = build_model(checkpoint.tensors)
+@pytest.mark.parametrize("sizes", [SIZES, FITTING])
+def test_saved_model_loads_and_restores(folder, tmp_path, sizes):
+    Training(config(sizes=sizes), tmp_path / "run", [folder], []).run()
+    model = trained(tmp_path / "run")
+    assert model.config == config_from_json(sizes), "also what the weights do not tell"
     restored = upscale(models.picture(16, 12), 2.0, VARSRRestorer(model))
     assert restored.shape == (1, 3, 32, 24)
     assert restored.isfinite().all()
 
 
-def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path):
-    Training(config(), tmp_path / "whole", [folder], []).run()
+@pytest.mark.parametrize("sizes", [SIZES, FITTING])
+def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path, sizes):
+    chosen = config(sizes=sizes, zoom=0.5)
+    Training(chosen, tmp_path / "whole", [folder], []).run()
 
     class Stopped(Exception):
         pass
 
     broken = tmp_path / "broken"
     for stage in ("tokenizer", "isr"):
-        training = Training(config(), broken, [folder], [])
+        training = Training(chosen, broken, [folder], [])
         original = training._loop
 
         def stopping(name, parts, stage_settings, stage=stage, original=original):
@@ -84,7 +104,7 @@ def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path):
         training._loop = stopping
         with pytest.raises(Stopped):
             training.run()
-    Training(config(), broken, [folder], []).run()
+    Training(chosen, broken, [folder], []).run()
     for stage in ("tokenizer", "isr"):
         assert losses(broken, stage) == losses(tmp_path / "whole", stage)
     assert (broken / MODEL_FILE).read_bytes() == (tmp_path / "whole" / MODEL_FILE).read_bytes()
@@ -97,6 +117,59 @@ def test_deadline_saves_and_stops_between_steps(folder, tmp_path):
     assert not (run / "isr").exists()
     assert Training(config(), run, [folder], []).run()
     assert len(losses(run, "isr")) == 4
+
+
+def test_crops_are_shrunk_as_configured(folder, tmp_path):
+    training = Training(config(zoom=0.5), tmp_path / "run", [folder], [])
+    assert training._pictures().zoom == 0.5
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """How often a tokenizer's first weights were solved for."""
+    calls = []
+
+    def spy(*given):
+        calls.append(1)
+        return linear_start(*given)
+
+    linear_start = training_run.linear_start
+    monkeypatch.setattr(training_run, "linear_start", spy)
+    return calls
+
+
+def test_only_a_new_model_with_room_starts_from_solved_weights(folder, tmp_path, solved):
+    only = {"tokenizer": settings(2)}
+    assert fits(config_from_json(FITTING).tokenizer)
+    assert not fits(config_from_json(SIZES).tokenizer)
+    Training(TrainingConfig(sizes=SIZES, **only), tmp_path / "none", [folder], []).run()
+    assert len(solved) == 0
+    new = TrainingConfig(sizes=FITTING, **only)
+    Training(new, tmp_path / "new", [folder], []).run()
+    assert len(solved) == 1
+    Training(new, tmp_path / "new", [folder], []).run()  # goes on
+    start = tmp_path / "new" / MODEL_FILE
+    Training(new, tmp_path / "tuned", [folder], [], start).run()
+    assert len(solved) == 1
+
+
+def test_a_run_without_a_tokenizer_stage_solves_nothing(folder, tmp_path, solved):
+    restoring = TrainingConfig(sizes=FITTING, isr=settings(1))
+    Training(restoring, tmp_path / "run", [folder], []).run()
+    assert not solved
+
+
+@pytest.mark.parametrize("average", [0.0, 0.995])
+def test_a_tokenizer_reconstructs_after_few_steps(folder, tmp_path, average):
+    """The averaged weights too, which are those that are saved."""
+    found = []
+    for name, sizes in (("drawn", SIZES), ("solved", FITTING)):
+        tokenizer = settings(10, average=average, learning_rate=1e-4)
+        chosen = TrainingConfig(sizes=sizes, tokenizer=tokenizer)
+        Training(chosen, tmp_path / name, [folder], []).run()
+        found.append(decibels(trained(tmp_path / name), pictures()))
+    assert found[0] < 16
+    assert found[1] > 20
 
 
 def test_restoring_leaves_the_tokenizer_as_it_is(folder, tmp_path):
@@ -160,11 +233,41 @@ def test_command_names_what_is_wrong(tmp_path, config_file):
     assert "Traceback" not in done.stderr
 
 
-def test_two_processes_train_together(folder, tmp_path, config_file):
+TWICE = """
+import hashlib, sys
+from pathlib import Path
+from varsr_core.training import __main__ as command, run
+
+class Watched(run.Training):
+    def _tokenizer(self, *given):  # the next stage begins by making the models equal
+        done = super()._tokenizer(*given)
+        digest = hashlib.blake2b()
+        for tensor in self.model.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
+        rank = run.distributed.get_rank()
+        (self.folder / f"weights_{rank}").write_text(digest.hexdigest())
+        return done
+
+command.Training = Watched
+sys.exit(command.main())
+"""
+
+
+def test_two_processes_train_one_model(folder, tmp_path):
+    """From solved weights, though each sees other pictures."""
+    stage = {"steps": 2, "batch": 2}
+    values = {"sizes": FITTING, "tokenizer": stage, "isr": stage}
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    (tmp_path / "twice.py").write_text(TWICE)
     call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    call += ["-m", "varsr_core.training", "--config", config_file, "--data", folder]
+    call += [tmp_path / "twice.py", "--config", tmp_path / "run.json", "--data", folder]
     call += ["--out", tmp_path / "run", "--device", "cpu"]
-    done = subprocess.run([str(c) for c in call], cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [str(c) for c in call], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(losses(tmp_path / "run", "isr")) == 2
     load_checkpoint([tmp_path / "run" / MODEL_FILE])
+    first, second = ((tmp_path / "run" / f"weights_{rank}").read_text() for rank in (0, 1))
+    assert first == second

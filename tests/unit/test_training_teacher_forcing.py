@@ -24,7 +24,7 @@ def test_masked_pass_equals_the_cached_steps(quality_class):
     settings = SampleSettings(guidance=0.0, quality_class=quality_class)
     with torch.no_grad():
         prefix = stepwise.encode_prefix(models.picture(tile, tile, images=2))
-        state = start_sampling(stepwise, prefix, settings, [0, 1])
+        state = start_sampling(stepwise, prefix, settings, models.own_seeds(2))
         logits = []
         for scale in range(schedule.num_scales):
             sample_scale(stepwise, state, scale, settings)

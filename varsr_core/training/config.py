@@ -25,6 +25,7 @@ class TrainingConfig:
     pretraining:    next-scale prediction without a low-quality picture, before restoring
     isr:            the stage that makes a restorer
     negative_share: of restoring samples that are made bad on purpose, when no folder has such
+    zoom:           crops are shrunk at random by factors down to this one
     samples_every:  steps between sample pictures
     workers:        processes that read and degrade pictures; 0 for none beside this one
     cache:          keeps all pictures decoded in memory, for small sets
@@ -39,6 +40,7 @@ class TrainingConfig:
     diffusion_weight: float = 2.0
     negative_share: float = 0.1
     degradation: DegradationSettings = DegradationSettings()
+    zoom: float = 1.0
     samples_every: int = 1000
     workers: int = 0
     cache: bool = False

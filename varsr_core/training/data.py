@@ -48,6 +48,7 @@ class PictureFolder(Dataset[Sample]):
     negative_share:   of the samples from `high`, turned into class 1 by make_negative
     settings:         of that degradation
     flips, rotations: whether a crop is mirrored at random, and turned by a multiple of 90 degrees
+    zoom:             smallest factor by which a larger crop is shrunk at random; 1 for never
     cache:            keeps all pictures decoded (3 bytes a pixel); forked workers share them
     rank, world_size: takes every world_size-th picture, starting at the rank-th
 
@@ -65,6 +66,7 @@ class PictureFolder(Dataset[Sample]):
         settings: DegradationSettings = PUBLISHED,
         flips: bool = True,
         rotations: bool = True,
+        zoom: float = 1.0,
         cache: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -75,7 +77,7 @@ class PictureFolder(Dataset[Sample]):
                 "choose a multiple of it"
             )
         self.size, self.negative_share, self.settings = size, negative_share, settings
-        self.flips, self.rotations = flips, rotations
+        self.flips, self.rotations, self.zoom = flips, rotations, zoom
         self.rank, self.world_size = rank, world_size
         found = [(path, HIGH_QUALITY) for path in find_pictures(high)]
         found += [(path, LOW_QUALITY) for path in find_pictures(low)]
@@ -152,12 +154,17 @@ class PictureFolder(Dataset[Sample]):
 
     def _crop(self, pixels: np.ndarray, generator: torch.Generator) -> Tensor:
         """(H, W, 3) uint8 -> (3, S, S) float32 in [0, 1]."""
+        side = self.size
+        if self.zoom < 1:
+            factor = 1 - (1 - self.zoom) * torch.rand((), generator=generator).item()
+            side = min(round(side / factor), *pixels.shape[:2])
         top, left = (
-            int(torch.randint(side - self.size + 1, (), generator=generator))
-            for side in pixels.shape[:2]
+            int(torch.randint(length - side + 1, (), generator=generator))
+            for length in pixels.shape[:2]
         )
-        crop = pixels[top : top + self.size, left : left + self.size]
-        return torch.from_numpy(crop.copy()).permute(2, 0, 1).float().div(255)
+        crop = torch.from_numpy(pixels[top : top + side, left : left + side].copy())
+        crop = crop.permute(2, 0, 1).float().div(255)
+        return crop if side == self.size else canvas.resize(crop[None], self.size, self.size)[0]
 
     def _turn(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         flip, turns = torch.randint(4, (2,), generator=generator).tolist()

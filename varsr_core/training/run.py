@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 from ..checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from ..varsr.family import VARSR_FAMILY
 from ..varsr.model import VARSR
-from ..varsr.weights import build_model
+from ..varsr.weights import build_model, sized_weights
 from .config import TrainingConfig
 from .data import PictureFolder, batches
 from .isr_stage import ISRLoss, encode_target
+from .linear_start import fits, linear_start
 from .loop import Loop, LoopSettings
 from .new_model import config_from_json, new_model
 from .pairs import PairFolder
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
 REVIVE_EVERY = 100  # steps between looks for dead codes
+START_BATCHES = 8  # from which a new tokenizer's first weights are solved
 REVIVE_SHARE = 0.5  # of the tokenizer's steps; codes are left to settle after that
 
 
@@ -54,6 +56,7 @@ class Training:
         self.features = features
         self.config, self.folder, self.high, self.low = config, folder, high, low
         self.device = device or torch.device("cpu")
+        self.new = start is None and not (folder / MODEL_FILE).is_file()
         self.model = self._model(start).to(self.device)
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,6 +88,12 @@ class Training:
 
     def _tokenizer(self, name: str, settings: LoopSettings, deadline: float) -> bool:
         module = TokenizerLoss(self.model, self.config.tokenizer_losses, self.features)
+        if self.new and fits(self.model.config.tokenizer):
+            # Before the loop copies the weights, for their average and to other processes.
+            batches = self._batches(self._pictures(), settings, 0)
+            first = torch.cat([next(batches).picture for _ in range(START_BATCHES)])
+            deviation = self.config.tokenizer_losses.deviation
+            linear_start(self.model, first.to(self.device), deviation)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
         pictures = self._batches(self._pictures(), settings, loop.step)
@@ -93,6 +102,8 @@ class Training:
             batch = next(pictures).picture.to(self.device)
             if number % REVIVE_EVERY == 0 and number < REVIVE_SHARE * settings.steps:
                 revive_codes(self.model, batch, generator)
+                if distributed.is_initialized():  # each process saw other pictures
+                    distributed.broadcast(self.model.quantizer.codebook.weight.data, 0)
             return loss(batch, generator)
 
         return loop.run(step, deadline=deadline)
@@ -135,6 +146,7 @@ class Training:
             self.model.config.tile_size,
             negative_share=0.0 if self.low else self.config.negative_share,
             settings=self.config.degradation,
+            zoom=self.config.zoom,
             cache=self.config.cache,
             rank=distributed.get_rank() if several else 0,
             world_size=distributed.get_world_size() if several else 1,
@@ -148,8 +160,7 @@ class Training:
 
     def _save(self) -> None:
         """The model as a file that the Load node takes."""
-        tensors = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
-        tensors["schedule"] = torch.tensor(self.model.config.schedule.sides)
+        tensors = sized_weights(self.model)
         checkpoint = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
         save_checkpoint(checkpoint, self.folder / MODEL_FILE, torch.float32, metadata={})
 

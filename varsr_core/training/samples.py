@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..noise import TileSeed
 from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
 from ..varsr.transformer import attention
@@ -23,12 +24,12 @@ def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
     lq, target = lq[:MAX_SAMPLES].to(device), target[:MAX_SAMPLES].to(device)
     with Sampling(model), torch.autocast(device.type, enabled=False):
         restorer = VARSRRestorer(model)
-        state = restorer.start(lq, list(range(len(lq))))
+        state = restorer.start(lq, [TileSeed(number, number) for number in range(len(lq))])
         for k in range(restorer.steps - 1):
             restorer.step(state, k)
-        unrefined = restorer.decode(state.latent)
+        unrefined = model.decode(state.latent)
         restorer.step(state, restorer.steps - 1)
-        refined = restorer.decode(state.latent)
+        refined = model.decode(state.latent)
     columns = torch.cat((lq, unrefined, refined, target), dim=3)
     sheet = columns.permute(0, 2, 3, 1).flatten(0, 1)
     Image.fromarray(sheet.mul(255).round().byte().cpu().numpy()).save(path)

@@ -24,7 +24,7 @@ PYRAMID_LEVELS = 4
 @dataclass(frozen=True)
 class TokenizerSettings:
     commitment: float = 0.25  # pull of the latent towards its codes
-    # Deviation that each latent channel is held to. Without it the latent shrinks, and what
+    # Deviation that the latent as a whole is held to. Without it the latent shrinks, and what
     # quantization leaves over no longer fills the refiner's range of -0.6 to 0.6.
     deviation: float = 0.6
     perceptual: float = 1.0
@@ -68,7 +68,7 @@ class TokenizerLoss(nn.Module):
         if self.features is not None:
             pairs = zip(self.features(decoded), self.features(pictures), strict=True)
             perceptual = perceptual + sum(F.l1_loss(a, b.detach()) for a, b in pairs)
-        spread = (latent.std(dim=(0, 2, 3)) - self.settings.deviation).square().mean()
+        spread = (latent.square().mean().sqrt() - self.settings.deviation).square()
         loss = pixels + self.settings.perceptual * perceptual + codebook + spread
         return {
             "loss": loss,

@@ -12,6 +12,10 @@ from ..scales import ScaleSchedule
 
 StateDict = Mapping[str, Tensor]
 
+NORM_GROUPS = 32  # of the released tokenizer
+# What the shapes of weights do not tell; beside them in our files. The second may be missing.
+SIZE_TENSORS = ("schedule", "norm_groups")
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
@@ -24,6 +28,9 @@ class TokenizerConfig:
     latent_channels: int  # C
     codebook_size: int  # V
     phi_count: int  # smoothing convolutions shared by the scales
+    # Groups of every GroupNorm. A group of one or two channels, as 32 are in a narrow model, would
+    # norm away brightness and contrast.
+    norm_groups: int = NORM_GROUPS
 
     @property
     def downsampling(self) -> int:
@@ -111,6 +118,7 @@ def _tokenizer(weights: StateDict) -> TokenizerConfig:
         latent_channels=weights["encoder.conv_out.weight"].shape[0],
         codebook_size=weights["quantizer.codebook.weight"].shape[0],
         phi_count=_count(weights, "quantizer.phi.{}.weight"),
+        norm_groups=int(weights.get("norm_groups", NORM_GROUPS)),
     )
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .config import infer_config
+from .config import SIZE_TENSORS, infer_config
 from .model import VARSR
 from .transformer import AttentionFn, attention
 
@@ -185,7 +185,9 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
     with torch.device("meta"):
         model = VARSR(infer_config(weights))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if name != "schedule"}
+    found = {
+        name: tuple(tensor.shape) for name, tensor in weights.items() if name not in SIZE_TENSORS
+    }
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
     faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
     faults += [
@@ -236,7 +238,15 @@ def build_model(
             fix_dtype(name, tensor, tokenizer_dtype if name.startswith(tokenizer) else dtype)
         )
         for name, tensor in weights.items()
-        if name != "schedule"
+        if name not in SIZE_TENSORS
     }
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def sized_weights(model: VARSR) -> dict[str, Tensor]:
+    """All that a file of a model holds: its weights, and the sizes that they do not tell."""
+    config = model.config
+    sizes = (config.schedule.sides, config.tokenizer.norm_groups)
+    extra = {name: torch.tensor(size) for name, size in zip(SIZE_TENSORS, sizes, strict=True)}
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()} | extra
