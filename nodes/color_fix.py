@@ -24,14 +24,7 @@ class MatchColors(io.ComfyNode):
                     "or as many as in image.",
                 ),
                 inputs.color_mode("mode", "adain"),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 leaves the picture, 1 takes the colours over fully.",
-                ),
+                inputs.color_strength("strength"),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The picture in its new colours.")

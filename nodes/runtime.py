@@ -13,6 +13,7 @@ import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
+import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -72,6 +73,7 @@ def execution(model: LoadedModel) -> Execution:
             isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
         ),
         free_memory=mm.soft_empty_cache,
+        spare_bytes=lambda: int(mm.get_free_memory(torch.device("cpu")) * FREE_SHARE),
     )
 
 
@@ -138,15 +140,39 @@ def model_folder() -> Path:
     return Path(folder_paths.folder_names_and_paths[MODEL_FOLDER][0][0])
 
 
-def to_core(image: Tensor) -> Tensor:
-    """IMAGE (B, H, W, C) -> (B, C, H, W) float32."""
-    return image.movedim(-1, 1).float()
+def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """IMAGE (B, H, W, C) -> (B, C, H, W) float32; with a MASK of transparency, RGB and alpha."""
+    image = image.movedim(-1, 1).float()
+    if alpha is None or image.shape[1] == 4:
+        return image
+    transparency = mask_to_core(alpha)
+    size = image.shape[2:]
+    if transparency.shape[2:] != size:  # Load Image's, of 64 x 64, for a picture without one
+        transparency = F.interpolate(transparency, size, mode="bilinear", align_corners=False)
+    opacity = 1 - transparency.expand(image.shape[0], -1, -1, -1).to(image)
+    return torch.cat((image.expand(-1, 3, -1, -1), opacity), dim=1)
+
+
+def mask_to_core(mask: Tensor | None) -> Tensor | None:
+    """MASK (B, H, W) or (H, W) -> (B, 1, H, W) float32."""
+    return None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]).float()
 
 
 def to_comfy(image: Tensor) -> Tensor:
     """(B, C, H, W) -> IMAGE (B, H, W, C), where and as ComfyUI keeps pictures between nodes."""
+    return _keep(image.movedim(1, -1).contiguous())
+
+
+def to_comfy_with_alpha(image: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    """IMAGE, with its alpha if `keep`, and MASK (B, H, W), 1 where it is transparent."""
+    has_alpha = image.shape[1] == 4
+    mask = 1 - image[:, 3] if has_alpha else image.new_zeros(image[:, 0].shape)
+    return to_comfy(image if keep else image[:, :3]), _keep(mask)
+
+
+def _keep(tensor: Tensor) -> Tensor:
     dtype = getattr(mm, "intermediate_dtype", lambda: torch.float32)()
-    return image.movedim(1, -1).contiguous().to(mm.intermediate_device(), dtype)
+    return tensor.to(mm.intermediate_device(), dtype)
 
 
 def schema(**arguments: object) -> io.Schema:

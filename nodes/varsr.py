@@ -1,16 +1,16 @@
-"""The VARSR nodes: one for each stage, and one for all of them."""
+"""The VARSR nodes, one for each stage; the one for all of them is in varsr_upscale.py."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..varsr_core.upscale import upscale
+from ..varsr_core.agreement import Tiling
 from ..varsr_core.varsr import stages
-from ..varsr_core.varsr.restorer import VARSRRestorer
 from ..varsr_core.varsr.sample import RefineSettings, SampleSettings
 from . import inputs, runtime, varsr_loading
-from .runtime import advanced, schema, to_comfy, to_core
+from .runtime import schema, to_comfy, to_core
 from .sockets import VARSRModel, VARSRPrefix, VARSRTokens
+from .varsr_upscale import Upscale
 
 
 class LoadModel(io.ComfyNode):
@@ -61,7 +61,13 @@ class EncodePrefix(io.ComfyNode):
             description="Enlarges a low-quality picture plainly and turns it into the prefix "
             "tokens that VARSR continues.",
             search_aliases=["super resolution", "condition"],
-            inputs=[inputs.model(), inputs.image(), inputs.scale()],
+            inputs=[
+                inputs.model(),
+                inputs.image(),
+                *inputs.size(),
+                inputs.tiling(),
+                inputs.overlap(),
+            ],
             outputs=[
                 VARSRPrefix.Output(
                     display_name="prefix",
@@ -71,10 +77,15 @@ class EncodePrefix(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, image, scale) -> io.NodeOutput:
-        return io.NodeOutput(
-            stages.encode_prefix(model.network, to_core(image), scale, runtime.execution(model))
+    def execute(cls, model, image, tiling, overlap, **size) -> io.NodeOutput:
+        prefix = stages.encode_prefix(
+            model.network,
+            to_core(image),
+            inputs.output_size(**size),
+            runtime.execution(model),
+            Tiling(tiling, overlap),
         )
+        return io.NodeOutput(prefix)
 
 
 class EncodeTokens(io.ComfyNode):
@@ -86,7 +97,7 @@ class EncodeTokens(io.ComfyNode):
             description="Turns a picture into token maps of all scales: keep the first ones in "
             "VARSR Next-Scale Sample and the structure stays while texture is made anew.",
             search_aliases=["tokenizer", "vqvae encode"],
-            inputs=[inputs.model(), inputs.image(), inputs.scale()],
+            inputs=[inputs.model(), inputs.image(), *inputs.size(), inputs.overlap()],
             outputs=[
                 VARSRTokens.Output(
                     display_name="tokens",
@@ -96,10 +107,15 @@ class EncodeTokens(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, image, scale) -> io.NodeOutput:
-        return io.NodeOutput(
-            stages.encode_tokens(model.network, to_core(image), scale, runtime.execution(model))
+    def execute(cls, model, image, overlap, **size) -> io.NodeOutput:
+        tokens = stages.encode_tokens(
+            model.network,
+            to_core(image),
+            inputs.output_size(**size),
+            runtime.execution(model),
+            overlap,
         )
+        return io.NodeOutput(tokens)
 
 
 class Sample(io.ComfyNode):
@@ -243,49 +259,6 @@ class DecodeScales(io.ComfyNode):
         return io.NodeOutput(
             to_comfy(stages.decode_scales(model.network, tokens, runtime.execution(model)))
         )
-
-
-class Upscale(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="VARSR_Upscale",
-            display_name="VARSR Upscale",
-            description="Restores and enlarges a picture with VARSR: all stages in one node.",
-            search_aliases=["super resolution", "restore", "enlarge", "upscaler", "4x"],
-            inputs=[
-                inputs.model(),
-                inputs.image(),
-                inputs.scale(),
-                inputs.seed(),
-                inputs.guidance(),
-                inputs.color_mode("color_fix", "adain"),
-                *inputs.sampling_choices(),
-                advanced(inputs.steps("refine_steps")),
-                advanced(inputs.strength("refine_strength")),
-            ],
-            outputs=[
-                io.Image.Output(
-                    display_name="image", tooltip="The restored picture, colours as in the input."
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(
-        cls, model, image, scale, seed, color_fix, refine_steps, refine_strength, **choices
-    ) -> io.NodeOutput:
-        sampling = SampleSettings(**choices)
-        refining = RefineSettings(sampling.guidance, refine_steps, refine_strength)
-        restored = upscale(
-            to_core(image),
-            scale,
-            VARSRRestorer(model.network, sampling, refining),
-            seed=seed,
-            color_fix=color_fix,
-            execution=runtime.execution(model),
-        )
-        return io.NodeOutput(to_comfy(restored))
 
 
 NODES = [LoadModel, EncodePrefix, EncodeTokens, Sample, Refine, Decode, DecodeScales, Upscale]

@@ -16,6 +16,7 @@ from tools.random_checkpoint import (
     transformer_shapes,
 )
 from varsr_core.checkpoint import fingerprint
+from varsr_core.noise import TileSeed
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.weights import build_model, convert
 
@@ -33,7 +34,8 @@ def reference_weights(sizes: Sizes = MICRO, seed: int = 0) -> dict[str, Tensor]:
 @lru_cache
 def converted_weights(seed: int = 0) -> dict[str, Tensor]:
     """MICRO weights under our names."""
-    return convert(reference_weights(MICRO, seed))
+    with torch.inference_mode(False):  # kept for all tests, whoever asked first
+        return convert(reference_weights(MICRO, seed))
 
 
 @lru_cache
@@ -41,6 +43,11 @@ def micro_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> VARSR:
     """A whole model for tiles of 64 pixels: 4 scales, 2 blocks, 64 codes."""
     weights = converted_weights(seed)
     return build_model(weights, dtype=dtype, fingerprint=fingerprint(weights))
+
+
+def own_seeds(count: int) -> list[TileSeed]:
+    """Of tiles that share no noise, as if each lay on a picture of its own."""
+    return [TileSeed(tile=number, canvas=number) for number in range(count)]
 
 
 def picture(

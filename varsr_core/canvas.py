@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .agreement import Tiling, TilingMode
+from .alpha import enlarge_alpha
 from .errors import InputError
+from .output_size import OutputSize
+from .resampling import bicubic
 from .tiling import TileGrid
 
-MIN_SIDE = 8  # pixels; anything thinner is no picture to restore
-MAX_OUTPUT_PIXELS = 2**28  # 16384 x 16384: 3.2 GB as float32
 RANGE_TOLERANCE = 0.1  # resampling overshoots [0, 1] a little; more than this is another range
 
 
@@ -23,30 +23,73 @@ class Canvas:
 
     images:        pictures in the batch
     height, width: of the output; the padded canvas of `grid` is cropped to it
-    alpha:         (B, 1, H, W) at the output size, set aside while the model works, or None
+    grid:          tiles of one picture
+    mode:          how tiles are brought to agree
+    alpha:         (B, 1, h, w) at the input size, set aside while the model works, or None
     """
 
     images: int
     height: int
     width: int
     grid: TileGrid
+    mode: TilingMode = "phased"
     alpha: Tensor | None = None
+
+    @staticmethod
+    def of(image: Tensor, size: OutputSize, tile: int, align: int, tiling: Tiling) -> Canvas:
+        """For pictures (B, C, H, W); a side below a tile is padded. Raises InputError."""
+        check_pixels(image)
+        height, width = size.of(*image.shape[2:])
+        padded = [max(tile, -(-side // align) * align) for side in (height, width)]
+        overlap = int(tile * tiling.overlap)
+        grid = TileGrid(*padded, tile=tile, overlap=overlap, align=align)
+        alpha = image[:, 3:] if image.shape[1] == 4 else None
+        return Canvas(image.shape[0], height, width, grid, tiling.mode, alpha)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all pictures."""
+        return self.images * len(self.grid)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether overlapping tiles show the same."""
+        return self.mode != "independent"
+
+    def enlarge(self, image: Tensor) -> Tensor:
+        """Pictures of the batch, plainly enlarged and padded: (B, 3, grid height, grid width)."""
+        rgb = image[:, :3].expand(-1, 3, -1, -1)
+        return pad_reflect(resize(rgb, self.height, self.width), self.grid.height, self.grid.width)
+
+    def crop(self, canvas: Tensor) -> Tensor:
+        """(..., grid height, grid width) -> (..., height, width)."""
+        return canvas[..., : self.height, : self.width]
 
     def join(self, tiles: Tensor) -> Tensor:
         """(images * tiles, 3, tile, tile) -> (images, 3 or 4, height, width), alpha rejoined."""
-        image = self.grid.merge(tiles)[:, :, : self.height, : self.width]
-        return image if self.alpha is None else torch.cat((image, self.alpha.to(image)), dim=1)
+        return self.with_alpha(self.crop(self.grid.merge(tiles)), slice(None))
 
+    def with_alpha(self, rgb: Tensor, part: slice) -> Tensor:
+        """Pictures `part` of the batch, at the output size, with their alpha if they have one."""
+        if self.alpha is None:
+            return rgb
+        alpha = enlarge_alpha(self.alpha[part], self.height, self.width)
+        return torch.cat((rgb, alpha.to(rgb)), dim=1)
 
-def check_image(image: Tensor, name: str = "image") -> None:
-    """Refuses what cannot be restored: (B, C, H, W) in [0, 1], C 1, 3 or 4. Raises InputError."""
-    height, width = image.shape[2:]
-    if min(height, width) < MIN_SIDE:
-        raise InputError(
-            f"{name} is {width}x{height} pixels; sides of {MIN_SIDE} pixels or more are expected. "
-            "Crop or pad it first."
-        )
-    check_pixels(image, name)
+    def touched(self, mask: Tensor | None, images: int) -> list[int]:
+        """Numbers of the tiles, of that many pictures, where a mask is above 0; all without one.
+
+        mask: (images or 1, 1, height, width) at the output size
+        """
+        everything = range(images * len(self.grid))
+        if mask is None:
+            return list(everything)
+        mask = pad_reflect(mask, self.grid.height, self.grid.width).expand(images, -1, -1, -1)
+        return [number for number in everything if self._holds(mask, number)]
+
+    def _holds(self, mask: Tensor, number: int) -> bool:
+        image, index = divmod(number, len(self.grid))
+        return bool((mask[(image, 0, *self.grid.area(index))] > 0).any())
 
 
 def check_pixels(image: Tensor, name: str = "image") -> None:
@@ -74,54 +117,12 @@ def check_pixels(image: Tensor, name: str = "image") -> None:
         )
 
 
-def output_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width of the output, rounded. Raises InputError beyond the limit."""
-    if not 0 < scale < math.inf:
-        raise InputError(f"scale is {scale}; a finite number above 0 is expected")
-    height, width = round(height * scale), round(width * scale)
-    if height * width > MAX_OUTPUT_PIXELS:
-        raise InputError(
-            f"scale {scale:g} gives {width}x{height} = {height * width / 1e6:.0f} million pixels; "
-            f"the limit is {MAX_OUTPUT_PIXELS / 1e6:.0f} million. Use a smaller scale, or crop."
-        )
-    if min(height, width) < 1:
-        raise InputError(f"scale {scale:g} leaves {width}x{height} pixels. Use a larger scale.")
-    return height, width
-
-
 def resize(image: Tensor, height: int, width: int) -> Tensor:
     """Antialiased bicubic resize to (height, width), clamped to [0, 1].
 
-    The kernel is PIL's (a = -0.5), which the models were trained with; unlike PIL there is no
-    rounding to 8 bits. Runs on the CPU, because MPS lacks it and other devices round differently.
+    Runs on the CPU, because MPS lacks it and other devices round differently.
     """
-    resized = F.interpolate(
-        image.float().cpu(), (height, width), mode="bicubic", align_corners=False, antialias=True
-    )
-    return resized.clamp(0, 1).to(image.device)
-
-
-def split_image(
-    image: Tensor, scale: float, tile: int, *, overlap: int, align: int
-) -> tuple[Tensor, Canvas]:
-    """Enlarges a picture and cuts it into tiles.
-
-    image:   (B, C, H, W) in [0, 1]; grey is repeated, alpha set aside
-    scale:   output size divided by input size
-    tile:    side of a tile in pixels; a smaller picture is padded, never stretched
-    overlap: least overlap of neighbouring tiles, in pixels
-    align:   tiles start at multiples of this many pixels
-    returns  (B * tiles, 3, tile, tile) in [0, 1], and how to put them together
-    """
-    check_image(image)
-    height, width = output_size(*image.shape[2:], scale)
-    image = resize(image, height, width)
-    alpha = image[:, 3:] if image.shape[1] == 4 else None
-    rgb = image[:, :3].expand(-1, 3, -1, -1)
-    padded = [max(tile, -(-side // align) * align) for side in (height, width)]
-    grid = TileGrid(*padded, tile=tile, overlap=overlap, align=align)
-    tiles = grid.split(pad_reflect(rgb, *padded))
-    return tiles, Canvas(image.shape[0], height, width, grid, alpha)
+    return bicubic(image.float().cpu(), height, width).clamp_(0, 1).to(image.device)
 
 
 def pad_reflect(image: Tensor, height: int, width: int) -> Tensor:

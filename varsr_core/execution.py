@@ -12,7 +12,7 @@ from torch import Tensor
 from .progress import Progress, ProgressFn, silent
 
 Result = TypeVar("Result")
-ReportFn = Callable[[int, str, Tensor | None], None]
+ReportFn = Callable[[str, Tensor | None], None]
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -28,12 +28,13 @@ class Execution:
     """The caller's device and services.
 
     device:           where tiles are worked on; the model must be there
-    prepare:          called once, when the input was found good and work begins: brings the model
-                      to the device and says how many tiles to work on at once; that number is
-                      halved when memory runs out, down to one
+    prepare:          called when the input was found good and work begins: brings the model to the
+                      device and says how many tiles to work on at once; that number is halved when
+                      memory runs out, down to one
     on_progress:      called after every piece of work; may raise to cancel
     is_out_of_memory: tells whether an error is worth a retry with fewer tiles
     free_memory:      called before such a retry
+    spare_bytes:      system memory that states of tiles may be parked in, or None where unknown
     """
 
     device: torch.device = torch.device("cpu")
@@ -41,43 +42,72 @@ class Execution:
     on_progress: ProgressFn = silent
     is_out_of_memory: Callable[[Exception], bool] = is_out_of_memory
     free_memory: Callable[[], None] = lambda: None
+    spare_bytes: Callable[[], int | None] = lambda: None
 
 
-def run_in_blocks(
-    tiles: int,
-    steps: int,
-    run: Callable[[slice, ReportFn], Result],
-    execution: Execution,
-) -> list[Result]:
-    """Runs `run` on consecutive blocks of tiles and returns what each block gave.
+class Session:
+    """One call's work on the caller's device.
 
-    A block that runs out of memory is run again as two smaller ones; the result does not depend on
-    it, because every tile has a seed of its own.
-
-    steps: pieces of work per tile, for progress
-    run:   gets the tiles of its block and report(steps done, stage, latent or None)
+    size:  how many tiles are worked on at once; begins at what `prepare` said, and only shrinks
+    total: pieces of work, for progress: one step of one tile each
     """
-    results: list[Result] = []
-    start, size = 0, max(1, execution.prepare())
-    while start < tiles:
-        part = slice(start, min(start + size, tiles))
+
+    def __init__(self, execution: Execution, total: int) -> None:
+        self.execution = execution
+        self.device = execution.device
+        self.size = max(1, execution.prepare())
+        self.total = total
+        self.done = 0
+
+    def report(self, pieces: int, stage: str, latent: Tensor | None = None) -> None:
+        """Tells of finished work; whoever listens may raise to cancel."""
+        self.done += pieces
+        self.execution.on_progress(Progress(self.done, self.total, stage, latent))
+
+    def attempt(self, tiles: int, work: Callable[[], None]) -> bool:
+        """Does `work` on some tiles; False when memory ran out and fewer may fit, which it notes.
+
+        With one tile, the error is the caller's: nothing smaller can be tried.
+        """
         try:
-            results.append(run(part, _reporter(part, tiles, steps, execution.on_progress)))
+            work()
         except Exception as error:
-            if part.stop - part.start == 1 or not execution.is_out_of_memory(error):
+            if not self.execution.is_out_of_memory(error):
                 raise
-            size = (part.stop - part.start) // 2
+            if tiles == 1:
+                raise torch.OutOfMemoryError(
+                    "Memory does not suffice for a single tile, the least that can be worked on. "
+                    "Close other programs, unload other models, or load this one in a lower "
+                    f"precision. ({error})"
+                ) from error
+            self.size = min(self.size, tiles // 2)
         else:
-            start = part.stop
-            continue
+            return True
         # Outside the except clause, where the error no longer holds the tensors that filled memory.
-        execution.free_memory()
-    return results
+        self.execution.free_memory()
+        return False
 
+    def single(self, work: Callable[[], Result]) -> Result:
+        """Does work that cannot be divided; out of memory is an error that tells what to try."""
+        found: list[Result] = []
+        self.attempt(1, lambda: found.append(work()))
+        return found[0]
 
-def _reporter(part: slice, tiles: int, steps: int, on_progress: ProgressFn) -> ReportFn:
-    def report(done: int, stage: str, latent: Tensor | None = None) -> None:
-        finished = part.start * steps + done * (part.stop - part.start)
-        on_progress(Progress(finished, tiles * steps, stage, latent))
+    def run(self, tiles: int, work: Callable[[slice, ReportFn], None]) -> None:
+        """Runs `work` on consecutive blocks of tiles, smaller ones where memory runs out.
 
-    return report
+        work: gets the tiles of its block and report(stage, latent or None), which it calls once,
+              when it is done; what it kept before is done anew after a retry
+        """
+        start = 0
+        while start < tiles:
+            part = slice(start, min(start + self.size, tiles))
+            count = part.stop - part.start
+            finished = self.attempt(
+                count,
+                lambda part=part, count=count: work(
+                    part, lambda stage, latent=None: self.report(count, stage, latent)
+                ),
+            )
+            if finished:
+                start = part.stop

@@ -45,3 +45,23 @@ class KVCache:
     def advance(self, tokens: int) -> None:
         """Marks `tokens` more tokens as seen, once every layer has appended them."""
         self.length += tokens
+
+    @property
+    def nbytes(self) -> int:
+        return self.storage.nbytes
+
+    def select(self, rows: Tensor) -> KVCache:
+        """A copy of some rows; rows: (R,) int64 on the cache's device."""
+        return self._with(self.storage.index_select(2, rows))
+
+    def to(self, device: torch.device) -> KVCache:
+        return self._with(self.storage.to(device))
+
+    def rewind(self, tokens: int) -> None:
+        """Forgets all but the first `tokens` tokens."""
+        self.length = min(self.length, tokens)
+
+    def _with(self, storage: Tensor) -> KVCache:
+        other = KVCache.__new__(KVCache)
+        other.storage, other.length = storage, self.length
+        return other

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,22 +32,24 @@ class TileGrid:
             raise ValueError(
                 f"a canvas of {self.width}x{self.height} is smaller than a tile of {self.tile}"
             )
-        if not 0 <= self.overlap <= self.tile // 2:
+        if not 0 <= self.overlap <= -(-self.tile // 2):
             raise ValueError(f"overlap {self.overlap} is not within 0 and half of {self.tile}")
-        if self.height % self.align or self.width % self.align:
-            raise ValueError(f"{self.width}x{self.height} is no multiple of {self.align}")
+        if self.height % self.align or self.width % self.align or self.tile % self.align:
+            raise ValueError(
+                f"{self.width}x{self.height} or {self.tile} is no multiple of {self.align}"
+            )
 
-    @property
+    @cached_property
     def rows(self) -> tuple[int, ...]:
         """First pixel row of each row of tiles."""
         return _starts(self.height, self.tile, self.overlap, self.align)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[int, ...]:
         """First pixel column of each column of tiles."""
         return _starts(self.width, self.tile, self.overlap, self.align)
 
-    @property
+    @cached_property
     def positions(self) -> list[tuple[int, int]]:
         """(top, left) of every tile, row by row."""
         return [(top, left) for top in self.rows for left in self.columns]
@@ -53,52 +57,103 @@ class TileGrid:
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
+    def area(self, index: int) -> tuple[slice, slice]:
+        """Rows and columns of the canvas that a tile covers."""
+        top, left = self.positions[index]
+        return slice(top, top + self.tile), slice(left, left + self.tile)
+
+    def cells(self) -> TileGrid:
+        """The same tiles where `align` pixels are one: on a canvas of latents."""
+        unit = self.align
+        overlap = math.ceil(self.overlap / unit)
+        return TileGrid(self.height // unit, self.width // unit, self.tile // unit, overlap)
+
+    def crop(self, canvas: Tensor, numbers: Sequence[int]) -> Tensor:
+        """Some tiles of (B, C, height, width): (len(numbers), C, tile, tile).
+
+        Tile number n is tile n % len(grid) of picture n // len(grid).
+        """
+        return torch.stack(
+            [
+                canvas[(number // len(self), ..., *self.area(number % len(self)))]
+                for number in numbers
+            ]
+        )
+
     def split(self, canvas: Tensor) -> Tensor:
         """(B, C, height, width) -> (B * tiles, C, tile, tile), the tiles of an image together."""
-        tiles = [
-            canvas[:, :, top : top + self.tile, left : left + self.tile]
-            for top, left in self.positions
-        ]
-        return torch.stack(tiles, dim=1).flatten(0, 1)
+        return self.crop(canvas, range(canvas.shape[0] * len(self)))
+
+    def add(self, canvas: Tensor, numbers: Sequence[int], tiles: Tensor) -> None:
+        """Adds tiles (len(numbers), C, tile, tile) to a canvas that began at zero.
+
+        Weights of overlapping tiles sum to one, so the canvas is done when each has come once.
+        """
+        for number, tile in zip(numbers, tiles.to(canvas), strict=True):
+            image, index = divmod(number, len(self))
+            window = self._window(index).to(canvas)
+            canvas[(image, ..., *self.area(index))] += tile * window
 
     def merge(self, tiles: Tensor) -> Tensor:
         """(B * tiles, C, tile, tile) -> (B, C, height, width), overlaps cross-faded."""
-        tiles = tiles.unflatten(0, (-1, len(self)))
+        images = tiles.shape[0] // len(self)
         if len(self) == 1:
-            return tiles[:, 0]
-        batch, _, channels = tiles.shape[:3]
-        canvas = tiles.new_zeros(batch, channels, self.height, self.width)
-        weight = tiles.new_zeros(self.height, self.width)
-        for index, (top, left) in enumerate(self.positions):
-            window = self._window(self.rows, top)[:, None] * self._window(self.columns, left)
-            window = window.to(tiles)
-            area = (..., slice(top, top + self.tile), slice(left, left + self.tile))
-            canvas[area] += tiles[:, index] * window
-            weight[area[1:]] += window
-        return canvas / weight
+            return tiles
+        canvas = tiles.new_zeros(images, tiles.shape[1], self.height, self.width)
+        self.add(canvas, range(len(tiles)), tiles)
+        return canvas
 
-    def _window(self, starts: tuple[int, ...], start: int) -> Tensor:
-        """Weights of a tile along one axis: 1, falling smoothly over the overlaps only."""
-        index = starts.index(start)
-        window = torch.ones(self.tile)
-        if index > 0:
-            ramp = _ramp(starts[index - 1] + self.tile - start)
-            window[: len(ramp)] *= ramp
-        if index < len(starts) - 1:
-            ramp = _ramp(start + self.tile - starts[index + 1])
-            window[self.tile - len(ramp) :] *= ramp.flip(0)
-        return window
+    def _window(self, index: int) -> Tensor:
+        """Weights of a tile, (tile, tile); 1 where no other tile is."""
+        rows, columns = self._shares
+        row, column = divmod(index, len(self.columns))
+        return rows[row][:, None] * columns[column]
+
+    @cached_property
+    def _shares(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Each tile's weights along the height, and along the width."""
+        return (
+            _normed_windows(self.height, self.tile, self.rows),
+            _normed_windows(self.width, self.tile, self.columns),
+        )
 
 
-def _ramp(length: int) -> Tensor:
-    """Raised cosine from just above 0 to just below 1; with its mirror image it sums to 1."""
+def _normed_windows(length: int, tile: int, starts: tuple[int, ...]) -> list[Tensor]:
+    """Weights of the tiles along one axis, which sum to 1 at every pixel."""
+    windows = [faded(tile, *fades) for fades in _fades(tile, starts)]
+    total = torch.zeros(length)
+    for start, window in zip(starts, windows, strict=True):
+        total[start : start + tile] += window
+    return [
+        window / total[start : start + tile] for start, window in zip(starts, windows, strict=True)
+    ]
+
+
+def _fades(tile: int, starts: tuple[int, ...]) -> list[tuple[int, int]]:
+    """How many pixels each tile shares with the tile before and the one behind."""
+    shared = [0, *(a + tile - b for a, b in zip(starts, starts[1:], strict=False)), 0]
+    return list(zip(shared, shared[1:], strict=False))
+
+
+def faded(length: int, before: int, behind: int) -> Tensor:
+    """(length,) of ones that rises over the first `before` and falls over the last `behind`.
+
+    Raised cosines from just above 0 to just below 1; a fall and the rise it meets sum to 1.
+    """
+    window = torch.ones(length)
+    window[:before] *= _rise(before)
+    window[length - behind :] *= _rise(behind).flip(0)
+    return window
+
+
+def _rise(length: int) -> Tensor:
     return (1 - torch.cos((torch.arange(length) + 0.5) / max(length, 1) * math.pi)) / 2
 
 
 def _starts(length: int, tile: int, overlap: int, align: int) -> tuple[int, ...]:
     """Evenly spaced first pixels, multiples of `align`; the last tile ends at the border."""
     overlap = math.ceil(overlap / align) * align
-    gaps = math.ceil((length - tile) / (tile - overlap))
+    gaps = math.ceil((length - tile) / max(tile - overlap, align))
     if gaps == 0:
         return (0,)
     # Rounding half up, in integers: neighbours then never lie further apart than tile - overlap.

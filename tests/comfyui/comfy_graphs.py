@@ -15,6 +15,10 @@ SAMPLING = {
 }
 
 
+SIZE = {"scale": 4.0, "size_by": "scale", "target": 2048.0}
+TILING = {"tiling": "phased", "overlap": 0.25}
+
+
 class Graph(dict[str, dict[str, Any]]):
     """Every method adds one node and returns a link to its output.
 
@@ -37,24 +41,27 @@ class Graph(dict[str, dict[str, Any]]):
         size = {"width": width, "height": height}
         return self.add("empty", "EmptyImage", **size, batch_size=1, color=0x808080)
 
-    def upscale(self, model: Link, image: Link, **settings: Any) -> Link:
+    def upscale(self, model: Link, image: Link, *, node: str = "upscale", **settings: Any) -> Link:
         defaults = {
             **SAMPLING,
-            "scale": 4.0,
+            **SIZE,
+            **TILING,
             "seed": 0,
             "color_fix": "adain",
+            "color_strength": 1.0,
+            "feather": 16,
             "refine_steps": 10,
             "refine_strength": 1.0,
         }
-        return self.add(
-            "upscale", "VARSR_Upscale", model=model, image=image, **(defaults | settings)
-        )
+        return self.add(node, "VARSR_Upscale", model=model, image=image, **(defaults | settings))
 
-    def prefix(self, model: Link, image: Link, *, scale: float = 4.0) -> Link:
-        return self.add("prefix", "VARSR_EncodePrefix", model=model, image=image, scale=scale)
+    def prefix(self, model: Link, image: Link, **settings: Any) -> Link:
+        settings = {**SIZE, **TILING, **settings}
+        return self.add("prefix", "VARSR_EncodePrefix", model=model, image=image, **settings)
 
-    def encode(self, model: Link, image: Link, *, scale: float = 4.0) -> Link:
-        return self.add("encode", "VARSR_EncodeTokens", model=model, image=image, scale=scale)
+    def encode(self, model: Link, image: Link, **settings: Any) -> Link:
+        settings = {**SIZE, "overlap": TILING["overlap"], **settings}
+        return self.add("encode", "VARSR_EncodeTokens", model=model, image=image, **settings)
 
     def sample(self, model: Link, prefix: Link, *, node: str = "sample", **settings: Any) -> Link:
         defaults = {**SAMPLING, "seed": 0, "stop_scale": 0, "first_scale": 0}

@@ -126,14 +126,16 @@ class Inside:
         return self.module("nodes.varsr_loading").load(CHECKPOINT, "fp32")
 
     def restore(self, loaded: Any, *, at_once: int = 1) -> Tensor:
-        """A picture of six tiles through the nodes' own execution."""
+        """A picture of six tiles, none waiting for another, through the nodes' own execution."""
         execution = self.module("nodes.runtime").execution(loaded)
         if at_once > 1:
             execution = replace(execution, prepare=lambda: at_once)
         restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(loaded.network)
         image = torch.rand(1, 3, 28, 40, generator=torch.Generator().manual_seed(0))
-        upscale = self.module("varsr_core.upscale").upscale
-        return upscale(image, 4.0, restorer, execution=execution)
+        tiling = self.module("varsr_core.agreement").Tiling("independent")
+        core = self.module("varsr_core.upscale")
+        settings = core.UpscaleSettings(tiling)
+        return core.upscale(image, 4.0, restorer, settings=settings, execution=execution)
 
 
 def _attention_input(shape: tuple[int, int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:

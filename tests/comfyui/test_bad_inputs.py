@@ -59,17 +59,6 @@ def test_picture_of_other_than_1_3_or_4_channels_is_refused(
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 4000), (4000, 7)])
-def test_picture_without_extent_is_refused(
-    server: ComfyServer, entrance: str, width: int, height: int
-) -> None:
-    graph = Graph()
-    enter(graph, entrance, graph.empty(width, height))
-    words = [f"image is {width}x{height} pixels", "Crop or pad it first"]
-    refused(server, graph, ENTRANCES[entrance], words)
-
-
-@pytest.mark.parametrize("entrance", ENTRANCES)
 def test_too_large_a_result_is_refused(server: ComfyServer, entrance: str) -> None:
     graph = Graph()
     enter(graph, entrance, graph.empty(2000, 2000), scale=16.0)

@@ -10,28 +10,29 @@ from comfy_server import ComfyServer
 
 TILES = 6  # of the photo, four times larger
 SCALES = 4  # of the tiny model
+PIECES = 1  # that the whole canvas is decoded in: the tiny model's tiles are smaller than a piece
 
 
 @pytest.mark.parametrize(
     ("settings", "pieces"),
-    [({}, SCALES + 2), ({"refine_strength": 0.0}, SCALES + 1), ({"guidance": 0.0}, SCALES + 2)],
+    [({}, SCALES + 1), ({"refine_strength": 0.0}, SCALES), ({"guidance": 0.0}, SCALES + 1)],
 )
-def test_upscale_counts_scales_refiner_and_decoding_of_every_tile(
+def test_upscale_counts_scales_and_refiner_of_every_tile_and_decoding(
     server: ComfyServer, uploaded: str, settings: dict[str, float], pieces: int
 ) -> None:
     graph = Graph()
     graph.save(graph.upscale(graph.load(), graph.picture(uploaded), seed=201, **settings))
-    check_bar(restore(server, graph), "upscale", TILES * pieces)
+    check_bar(restore(server, graph), "upscale", TILES * pieces + PIECES)
 
 
 def test_upscale_counts_the_tiles_of_all_pictures(server: ComfyServer, uploaded: str) -> None:
     graph = Graph()
     batch = graph.add("batch", "RepeatImageBatch", image=graph.picture(uploaded), amount=2)
     graph.save(graph.upscale(graph.load(), batch, seed=202))
-    check_bar(restore(server, graph), "upscale", 2 * TILES * (SCALES + 2))
+    check_bar(restore(server, graph), "upscale", 2 * (TILES * (SCALES + 1) + PIECES))
 
 
-def test_every_stage_counts_its_pieces_of_every_tile(server: ComfyServer, uploaded: str) -> None:
+def test_every_stage_counts_its_pieces(server: ComfyServer, uploaded: str) -> None:
     graph = Graph()
     model, image = graph.load(), graph.picture(uploaded)
     # A scale of their own makes these stages run, whatever ran before.
@@ -45,16 +46,16 @@ def test_every_stage_counts_its_pieces_of_every_tile(server: ComfyServer, upload
     graph.save(graph.decode_scales(model, stopped), "save scales")
     run = restore(server, graph)
     pieces = {
-        "encode": 1,
-        "prefix": 1,
-        "sample": SCALES,
-        "stopped": 3,
-        "refine": 1,
-        "decode": 1,
-        "scales": 3,
+        "encode": TILES,
+        "prefix": TILES,
+        "sample": TILES * SCALES,
+        "stopped": TILES * 3,
+        "refine": TILES,
+        "decode": PIECES,
+        "scales": 3 * PIECES,
     }
     for node, count in pieces.items():
-        check_bar(run, node, TILES * count)
+        check_bar(run, node, count)
 
 
 def test_bar_of_a_run_without_work_stays_away(server: ComfyServer, uploaded: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from comfy_graphs import Graph, Link, staged_graph, stages, upscale_graph
@@ -91,7 +93,7 @@ def test_resumed_run_equals_an_unbroken_one(server: ComfyServer, uploaded: str, 
 
 def test_first_scales_of_an_encoded_picture_are_kept(server: ComfyServer, uploaded: str) -> None:
     kept = 2
-    graph, model, prefix = with_prefix(uploaded)
+    graph, model, prefix = with_prefix(uploaded, tiling="independent")  # decoded as tokens are
     encoded = graph.encode(model, graph.picture(uploaded))
     sampled = graph.sample(model, prefix, tokens=encoded, first_scale=kept)
     graph.dump(graph.decode_scales(model, encoded, node="scales encoded"), "encoded")
@@ -153,8 +155,8 @@ def test_colour_modes_do_the_same_in_both_places(
     np.testing.assert_array_equal(dumped(run, "many"), dumped(run, "one"))
 
 
-def with_prefix(uploaded: str) -> tuple[Graph, Link, Link]:
+def with_prefix(uploaded: str, **settings: Any) -> tuple[Graph, Link, Link]:
     """A graph up to the prefix: the graph, the model, the prefix."""
     graph = Graph()
     model = graph.load()
-    return graph, model, graph.prefix(model, graph.picture(uploaded))
+    return graph, model, graph.prefix(model, graph.picture(uploaded), **settings)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import models
 import numpy as np
 import pytest
 import torch
@@ -89,7 +90,7 @@ def fed(tiny: VARSR, golden: dict[str, Tensor]) -> Fed:
     found = Fed([], [], [], torch.empty(0))
     with torch.inference_mode():
         prefix = golden["prefix_embed"].flatten(2).transpose(1, 2)
-        state = start_sampling(tiny, prefix, settings, [0])
+        state = start_sampling(tiny, prefix, settings, models.own_seeds(1))
         for scale, side in enumerate(SIDES):
             state.hidden = next_hidden(tiny, state, scale, keep=side * side)
             positive, negative = tiny.transformer.logits(state.hidden, state.classes).chunk(2)

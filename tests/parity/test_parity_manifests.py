@@ -132,6 +132,7 @@ def test_sizes_are_read_off_the_released_tensors(converted):
     assert config.tokenizer.attention_levels == (4,)
     assert (config.tokenizer.codebook_size, config.tokenizer.latent_channels) == (4096, 32)
     assert config.tokenizer.phi_count == 4
+    assert config.tokenizer.norm_groups == 32
     assert (config.transformer.width, config.transformer.depth) == (1536, 24)
     assert (config.transformer.heads, config.transformer.head_dim) == (24, 64)
     assert config.transformer.mlp_width == 4 * 1536

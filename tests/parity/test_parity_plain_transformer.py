@@ -109,7 +109,7 @@ def runs(weights):
     model = build_model(convert(weights))
     ours = []
     with torch.inference_mode():
-        state = start_sampling(model, prefix, SampleSettings(), [0])
+        state = start_sampling(model, prefix, SampleSettings(), models.own_seeds(1))
         for scale, side in enumerate(SIDES):
             hidden = next_hidden(model, state, scale, keep=side * side)
             ours.append((hidden, model.transformer.logits(hidden, state.classes)))

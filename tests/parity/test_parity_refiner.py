@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from varsr_core.execution import Execution, Session
+from varsr_core.tiled_decode import decode_canvas
+from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.refiner import sample_residual
 from varsr_core.varsr.sample import refiner_condition
 
@@ -39,3 +42,13 @@ def test_picture_decoded_from_the_recorded_latent_equals_the_recorded_one(
     error = (image - golden["image"].float()).abs().max().item()
     record_property("image_error", error)
     assert error <= 3e-3
+
+
+def test_picture_decoded_as_a_canvas_equals_the_recorded_one(tiny, golden, record_property):
+    """In two parts, with norms that were measured first: here the canvas is a single tile."""
+    (latent,), rgb = golden["f_hat.final"], torch.zeros(3, 512, 512)
+    with torch.inference_mode():
+        decode_canvas(latent, VARSRDecoder(tiny), Session(Execution(), 1), rgb)
+    error = (rgb - golden["image"][0].float()).abs()
+    record_property("canvas_image_error", error.max().item())
+    assert error.max().item() <= 3e-3

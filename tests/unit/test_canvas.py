@@ -1,19 +1,26 @@
-import math
-
 import models
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from varsr_core.canvas import MAX_OUTPUT_PIXELS, check_image, output_size, resize, split_image
+from varsr_core.agreement import TILING_MODES, Tiling
+from varsr_core.alpha import enlarge_alpha
+from varsr_core.canvas import Canvas, check_pixels, resize
 from varsr_core.errors import InputError
+from varsr_core.output_size import OutputSize
 
-TILE, OVERLAP, ALIGN = 64, 16, 16
+TILE, ALIGN = 64, 16
+TILING = Tiling()
+
+
+def canvas_of(image, scale=1.0, tiling=TILING, size=None):
+    return Canvas.of(image, size or OutputSize("scale", scale), TILE, ALIGN, tiling)
 
 
 def split(image, scale=1.0):
-    return split_image(image, scale, TILE, overlap=OVERLAP, align=ALIGN)
+    canvas = canvas_of(image, scale)
+    return canvas.grid.split(canvas.enlarge(image)), canvas
 
 
 def blank(*shape):
@@ -26,6 +33,9 @@ RESIZES = [
     ((97, 64), (41, 23)),
     ((40, 40), (40, 90)),
     ((40, 90), (120, 30)),
+    ((40, 90), (1, 2)),
+    ((3, 1), (7, 9)),
+    ((1, 1), (64, 50)),
 ]
 
 
@@ -64,7 +74,20 @@ def test_resize_does_not_overshoot_the_range():
 
 @pytest.mark.parametrize(
     "size",
-    [(64, 64), (64, 65), (128, 96), (100, 100), (63, 200), (257, 129), (8, 8), (20, 150), (500, 9)],
+    [
+        (64, 64),
+        (64, 65),
+        (128, 96),
+        (100, 100),
+        (63, 200),
+        (257, 129),
+        (8, 8),
+        (20, 150),
+        (500, 9),
+        (1, 1),
+        (1, 200),
+        (70, 1),
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_joining_split_tiles_gives_the_picture_back(size, channels):
@@ -89,32 +112,84 @@ def test_picture_much_smaller_than_a_tile_is_reflected_again_and_again():
     np.testing.assert_allclose(tiles, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1)])
+def test_a_side_of_one_pixel_is_repeated(size):
+    image = models.picture(*size)
+    tiles, _ = split(image)
+    width = [(0, 0), (0, 0), (0, TILE - size[0]), (0, TILE - size[1])]
+    expected = np.pad(image.numpy(), width, mode="reflect")
+    np.testing.assert_allclose(tiles, expected, atol=1e-6)
+
+
 def test_picture_larger_than_a_tile_is_padded_to_whole_tokens():
     _, canvas = split(models.picture(100, 70))
     assert (canvas.grid.height, canvas.grid.width) == (112, 80)
     assert (canvas.height, canvas.width) == (100, 70)
 
 
-def test_output_has_the_size_of_the_input_times_the_scale():
-    image = models.picture(30, 41)
-    tiles, canvas = split(image, 2.5)
-    assert canvas.join(tiles).shape == (1, 3, 75, 102)
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("scale", 2.5, (75, 103)),
+        ("longer side", 82, (60, 82)),
+        ("shorter side", 100, (100, 137)),
+        ("megapixels", 0.00492, (60, 82)),
+    ],
+)
+def test_output_has_the_size_that_is_asked_for(mode, value, expected):
+    canvas = canvas_of(models.picture(30, 41), size=OutputSize(mode, value))
+    assert (canvas.height, canvas.width) == expected
 
 
-def test_alpha_is_enlarged_apart_and_joined_again():
-    image = models.picture(30, 40, channels=4)
+@pytest.mark.parametrize(("overlap", "columns"), [(0.0, 2), (0.25, 3), (0.5, 3), (0.3, 4)])
+def test_overlap_is_a_share_of_a_tile_in_whole_tokens(overlap, columns):
+    """A share of 0.3 is 19 pixels of 64, hence two tokens."""
+    width = 160 if overlap == 0.3 else 128
+    canvas = canvas_of(models.picture(64, width), tiling=Tiling(overlap=overlap))
+    assert len(canvas.grid.columns) == columns
+    starts = canvas.grid.columns
+    least = min(a + TILE - b for a, b in zip(starts, starts[1:], strict=False))
+    assert least >= TILE * overlap
+
+
+@pytest.mark.parametrize("mode", TILING_MODES)
+def test_tiles_that_ran_apart_do_not_agree(mode):
+    canvas = canvas_of(models.picture(64, 64), tiling=Tiling(mode))
+    assert canvas.mode == mode
+    assert canvas.agreed == (mode != "independent")
+
+
+def test_alpha_is_enlarged_by_its_own_rule_and_joined_again():
+    image = models.picture(30, 40, channels=4, images=2)
     tiles, canvas = split(image, 3.0)
     joined = canvas.join(torch.zeros_like(tiles))
-    assert joined.shape == (1, 4, 90, 120)
-    torch.testing.assert_close(joined[:, 3:], resize(image, 90, 120)[:, 3:])
+    assert joined.shape == (2, 4, 90, 120)
+    expected = enlarge_alpha(image[:, 3:], 90, 120)
+    assert torch.equal(joined[:, 3:], expected)
+    assert not torch.allclose(expected, resize(image, 90, 120)[:, 3:], atol=0.01)
     assert (joined[:, :3] == 0).all()
+
+
+def test_pictures_of_a_batch_get_their_own_alpha():
+    canvas = canvas_of(models.picture(30, 40, channels=4, images=3), 2.0)
+    rgb = torch.zeros(3, 3, 60, 80)
+    whole = canvas.with_alpha(rgb, slice(None))
+    for index in range(3):
+        part = slice(index, index + 1)
+        assert torch.equal(canvas.with_alpha(rgb[part], part), whole[part])
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_a_picture_without_alpha_gets_none():
+    rgb = torch.zeros(1, 3, 60, 80)
+    assert canvas_of(models.picture(30, 40), 2.0).with_alpha(rgb, slice(None)) is rgb
 
 
 def test_tiles_of_a_batch_lie_picture_by_picture():
     image = models.picture(64, 128, images=3)
     tiles, canvas = split(image)
     per_picture = len(canvas.grid)
-    assert len(tiles) == 3 * per_picture
+    assert len(tiles) == canvas.tiles == 3 * per_picture
     for index in range(3):
         alone, _ = split(image[index : index + 1])
         assert torch.equal(tiles[index * per_picture : (index + 1) * per_picture], alone)
@@ -125,12 +200,8 @@ BAD_PICTURES = {
     "five channels": (blank(1, 5, 64, 64), "5 channels", "convert it to RGB"),
     "no channels": (blank(1, 0, 64, 64), "0 channels", "convert it to RGB"),
     "no pictures": (blank(0, 3, 64, 64), "0 picture", "at least one"),
-    "no rows": (blank(1, 3, 0, 64), "64x0", "Crop or pad"),
-    "no columns": (blank(1, 3, 64, 0), "0x64", "Crop or pad"),
-    "one pixel": (blank(1, 3, 1, 1), "1x1", "Crop or pad"),
-    "one row": (blank(1, 3, 1, 4000), "4000x1", "8 pixels or more"),
-    "one column": (blank(1, 3, 4000, 1), "1x4000", "8 pixels or more"),
-    "a side of 7": (blank(1, 3, 7, 64), "64x7", "Crop or pad"),
+    "no rows": (blank(1, 3, 0, 64), "64x0", "at least one pixel"),
+    "no columns": (blank(1, 3, 64, 0), "0x64", "Check the node before"),
     "NaN": (blank(1, 3, 16, 16).index_fill(3, torch.tensor([3]), torch.nan), "NaN", "float32"),
     "one NaN": (
         blank(1, 3, 16, 16).index_put((torch.tensor(0),) * 4, torch.tensor(torch.nan)),
@@ -156,7 +227,7 @@ BAD_PICTURES = {
 def test_what_is_no_picture_is_refused_with_input_and_remedy(case):
     image, found, remedy = BAD_PICTURES[case]
     with pytest.raises(InputError) as refused:
-        check_image(image, "photo")
+        check_pixels(image, "photo")
     message = str(refused.value)
     assert "photo" in message
     assert found in message
@@ -164,44 +235,58 @@ def test_what_is_no_picture_is_refused_with_input_and_remedy(case):
 
 
 @pytest.mark.parametrize("case", BAD_PICTURES)
-def test_splitting_refuses_what_is_no_picture(case):
+def test_no_canvas_is_made_of_what_is_no_picture(case):
     with pytest.raises(InputError, match="image"):
-        split(BAD_PICTURES[case][0])
+        canvas_of(BAD_PICTURES[case][0])
 
 
 @pytest.mark.parametrize(
     "image",
     [
-        blank(1, 1, 8, 8),
-        blank(2, 4, 8, 4000),
+        blank(1, 1, 1, 1),
+        blank(2, 4, 1, 4000),
         torch.linspace(-0.09, 1.09, 192).view(1, 3, 8, 8),  # what resampling may leave
         torch.zeros(1, 3, 8, 8),
     ],
 )
 def test_unusual_pictures_are_accepted(image):
-    check_image(image)
+    check_pixels(image)
 
 
-@pytest.mark.parametrize(
-    ("size", "scale", "expected"),
-    [((30, 41), 2.5, (75, 102)), ((8, 8), 0.25, (2, 2)), ((9, 9), 1.0, (9, 9))],
-)
-def test_output_size_is_rounded(size, scale, expected):
-    assert output_size(*size, scale) == expected
+def test_an_output_that_is_too_large_is_refused():
+    with pytest.raises(InputError, match=r"scale 10000 gives .*limit"):
+        canvas_of(blank(1, 3, 8, 8), 10000)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
-def test_scale_that_is_not_above_0_is_refused(scale):
-    with pytest.raises(InputError, match=r"scale is .*finite number above 0"):
-        output_size(64, 64, scale)
+def holding(grid, row, column):
+    """Tiles of a picture that hold one pixel of the padded canvas."""
+    return [
+        index
+        for index, (top, left) in enumerate(grid.positions)
+        if 0 <= row - top < TILE and 0 <= column - left < TILE
+    ]
 
 
-def test_output_at_the_limit_is_accepted_and_beyond_it_refused():
-    assert math.prod(output_size(4096, 4096, 4.0)) == MAX_OUTPUT_PIXELS
-    with pytest.raises(InputError, match=r"scale 4 gives 16384x16388 .* Use a smaller scale"):
-        output_size(4097, 4096, 4.0)
+@pytest.mark.parametrize("pixel", [(0, 0), (50, 50), (70, 60), (169, 79), (0, 79), (169, 0)])
+def test_a_mask_touches_the_tiles_that_hold_it(pixel):
+    canvas = canvas_of(models.picture(170, 80))
+    mask = torch.zeros(1, 1, 170, 80)
+    mask[(0, 0, *pixel)] = 1e-6
+    expected = holding(canvas.grid, *pixel)
+    assert 1 <= len(expected) < len(canvas.grid)
+    assert canvas.touched(mask, 1) == expected
 
 
-def test_scale_that_leaves_no_pixels_is_refused():
-    with pytest.raises(InputError, match=r"scale 0\.01 leaves 1x0 pixels. Use a larger scale"):
-        output_size(8, 100, 0.01)
+def test_every_picture_has_its_own_mask_or_all_have_one():
+    canvas = canvas_of(models.picture(100, 80, images=3))
+    masks = torch.zeros(3, 1, 100, 80)
+    masks[0, 0, 0, 0] = masks[2, 0, 99, 79] = 1
+    tiles = len(canvas.grid)
+    assert canvas.touched(masks, 3) == [0, 3 * tiles - 1]
+    assert canvas.touched(masks[:1], 3) == [0, tiles, 2 * tiles]
+
+
+def test_a_mask_of_nothing_touches_nothing_and_no_mask_all():
+    canvas = canvas_of(models.picture(100, 80, images=2))
+    assert canvas.touched(torch.zeros(1, 1, 100, 80), 2) == []
+    assert canvas.touched(None, 2) == list(range(canvas.tiles))

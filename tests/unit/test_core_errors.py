@@ -6,6 +6,7 @@ import models
 import pytest
 import torch
 
+from varsr_core.agreement import Tiling
 from varsr_core.errors import InputError
 from varsr_core.execution import Execution
 from varsr_core.varsr.restorer import VARSRRestorer
@@ -106,6 +107,13 @@ def test_bad_picture_is_refused_by_every_first_stage(model):
             stage(model, bad, 2.0, REFUSES)
 
 
+@pytest.mark.parametrize("size", [0.0, -1.0, 1e6, float("nan")])
+def test_bad_size_is_refused_by_every_first_stage(model, image, size):
+    for stage in (encode_prefix, encode_tokens):
+        with pytest.raises(InputError, match="scale"):
+            stage(model, image, size, REFUSES)
+
+
 def test_prefix_of_another_model_is_refused(model, other, prefix):
     with pytest.raises(InputError, match="prefix was made with another model"):
         sample_tokens(other, prefix, SETTINGS, 0, REFUSES)
@@ -168,6 +176,14 @@ def test_as_many_tiles_in_another_arrangement_are_refused(model):
         sample_tokens(model, prefix, SETTINGS, 0, REFUSES, tokens=others, first_scale=1)
 
 
+def test_tokens_of_another_overlap_are_refused(model):
+    image = models.picture(24, 64)
+    prefix = encode_prefix(model, image, 2.0, ONE_BY_ONE, Tiling(overlap=0.0))
+    others = encode_tokens(model, image, 2.0, ONE_BY_ONE, overlap=0.5)
+    with pytest.raises(InputError, match=r"3 tiles of 128x48, prefix 2 of 128x48.*overlap"):
+        sample_tokens(model, prefix, SETTINGS, 0, REFUSES, tokens=others, first_scale=1)
+
+
 def test_encoded_tokens_cannot_be_refined(model, image):
     tokens = encode_tokens(model, image, 2.0, ONE_BY_ONE)
     with pytest.raises(InputError, match=r"no hidden state.*Run VARSR Next-Scale Sample"):
@@ -195,5 +211,5 @@ def test_refused_stages_leave_the_next_run_right(model, prefix, tokens):
 
 def test_restorer_reports_the_sizes_of_its_model(model):
     restorer = VARSRRestorer(model)
-    assert (restorer.tile_size, restorer.overlap, restorer.align, restorer.steps) == (64, 16, 16, 5)
+    assert (restorer.tile_size, restorer.align, restorer.steps) == (64, 16, 5)
     assert replace(restorer, refining=RefineSettings(strength=0)).steps == 4

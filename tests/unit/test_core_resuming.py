@@ -6,6 +6,7 @@ import models
 import pytest
 import torch
 
+from varsr_core.agreement import TILING_MODES, Tiling
 from varsr_core.execution import Execution
 from varsr_core.varsr.sample import RefineSettings, SampleSettings
 from varsr_core.varsr.stages import (
@@ -41,13 +42,18 @@ def image():
     return models.picture(40, 50)
 
 
+@pytest.fixture(params=TILING_MODES)
+def mode(request):
+    return request.param
+
+
 @pytest.fixture
-def prefix(model, image):
-    return encode_prefix(model, image, 2.0, ONE_BY_ONE)
+def prefix(model, image, mode):
+    return encode_prefix(model, image, 2.0, ONE_BY_ONE, Tiling(mode))
 
 
-def sample(model, prefix, settings, seed=5, **resume):
-    return sample_tokens(model, prefix, settings, seed, ONE_BY_ONE, **resume)
+def sample(model, prefix, settings, seed=5, execution=ONE_BY_ONE, **resume):
+    return sample_tokens(model, prefix, settings, seed, execution, **resume)
 
 
 def assert_same_bits(found, expected, scales=SCALES):
@@ -78,6 +84,15 @@ def test_stopping_and_resuming_gives_the_bits_of_the_unbroken_run(model, prefix,
     assert_same_bits(resumed, unbroken)
 
 
+def test_resuming_with_several_tiles_at_once_gives_the_bits_of_the_unbroken_run(model, prefix):
+    three = Execution(prepare=lambda: 3)
+    unbroken = sample(model, prefix, SETTINGS["random"], execution=three)
+    resumed = sample(
+        model, prefix, SETTINGS["random"], execution=three, tokens=unbroken, first_scale=2
+    )
+    assert_same_bits(resumed, unbroken)
+
+
 def test_resuming_scale_by_scale_gives_the_bits_of_the_unbroken_run(model, prefix, settings):
     tokens = None
     for scale in range(SCALES):
@@ -95,11 +110,11 @@ def test_stopping_at_the_last_scale_is_not_stopping(model, prefix, settings):
 def test_resumed_tokens_are_refined_as_those_of_the_unbroken_run(model, prefix):
     unbroken = sample(model, prefix, SETTINGS["random"])
     resumed = sample(model, prefix, SETTINGS["random"], tokens=unbroken, first_scale=3)
-    residuals = [
-        refine_tokens(model, tokens, RefineSettings(steps=3), 5, ONE_BY_ONE).residual
+    refined = [
+        refine_tokens(model, tokens, RefineSettings(steps=3), 5, ONE_BY_ONE).refined
         for tokens in (unbroken, resumed)
     ]
-    assert torch.equal(*residuals)
+    assert torch.equal(*refined)
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
@@ -121,13 +136,27 @@ def test_kept_tokens_come_from_the_tokens_whatever_the_seed(model, prefix):
     assert not torch.equal(second.token_ids[3], first.token_ids[3])
 
 
-def test_resuming_starts_from_the_recorded_latent_not_from_the_ids(model, prefix):
+def test_resuming_starts_from_the_recorded_latent_not_from_the_ids(model):
     """Tiles brought together between scales are no longer the sum of their tokens."""
-    tokens = sample(model, prefix, SETTINGS["greedy"], stop_scale=2)
+    one_tile = encode_prefix(model, models.picture(20, 25), 2.0, ONE_BY_ONE)
+    tokens = sample(model, one_tile, SETTINGS["greedy"], stop_scale=2)
     blended = replace(tokens, latents=(tokens.latents[0], tokens.latents[1] * 0.5))
-    resumed = sample(model, prefix, SETTINGS["greedy"], tokens=blended, first_scale=2)
+    resumed = sample(model, one_tile, SETTINGS["greedy"], tokens=blended, first_scale=2)
     expected = blended.latents[1] + model.quantizer.residual(resumed.token_ids[2], 2)
     torch.testing.assert_close(resumed.latents[2], expected)
+
+
+def test_tokens_sampled_in_one_mode_can_be_continued_in_another(model, image, prefix):
+    """What is kept stays as it is; what is new agrees as the prefix asks."""
+    apart = encode_prefix(model, image, 2.0, ONE_BY_ONE, Tiling("independent"))
+    tokens = sample(model, apart, SETTINGS["greedy"], stop_scale=2)
+    resumed = sample(model, prefix, SETTINGS["greedy"], tokens=tokens, first_scale=2)
+    assert all(map(torch.equal, resumed.latents[:2], tokens.latents))
+    assert resumed.canvas.mode == prefix.canvas.mode
+    sums = resumed.latents[1] + model.quantizer.residual(resumed.token_ids[2], 2)
+    together = (resumed.latents[2] - sums).abs().amax(dim=(1, 2, 3)) > 1e-5
+    expected = {"phased": [False, True, True, True], "lock-step": [True] * 4}
+    assert together.tolist() == expected.get(prefix.canvas.mode, [False] * 4)
 
 
 def test_stopped_and_encoded_tokens_can_be_decoded(model, image, prefix):

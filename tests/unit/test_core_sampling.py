@@ -1,20 +1,29 @@
-"""Next-scale sampling on a tiny model: seeds, batches, guidance."""
+"""Next-scale sampling on a tiny model: seeds, batches, guidance, states."""
+
+from dataclasses import replace
 
 import models
 import pytest
 import torch
 
 from varsr_core import token_sampling
+from varsr_core.agreement import Tiling
 from varsr_core.execution import Execution
+from varsr_core.noise import derive_seed
 from varsr_core.varsr import sample as varsr_sample
 from varsr_core.varsr.sample import (
+    RefineSettings,
     SampleSettings,
+    hidden_by_tile,
+    keep_scale,
     next_hidden,
+    refine_latent,
+    refiner_noise,
+    sample_scale,
     scale_logits,
     start_sampling,
 )
 from varsr_core.varsr.stages import encode_prefix, sample_tokens
-from varsr_core.varsr.state import Prefix
 
 ONE_BY_ONE = Execution()
 RANDOM = SampleSettings(top_k=20)
@@ -59,7 +68,7 @@ def same_bits(first, second):
 @torch.inference_mode()
 def run_fed(model, tokens, latents, settings):
     """The state after each scale, with given latents in place of sampled ones; guided logits."""
-    state = start_sampling(model, tokens, settings, [0] * len(tokens))
+    state = start_sampling(model, tokens, settings, models.own_seeds(len(tokens)))
     hidden, logits = [], []
     for scale, side in enumerate(model.config.schedule.sides):
         state.hidden = next_hidden(model, state, scale, keep=side * side)
@@ -70,7 +79,8 @@ def run_fed(model, tokens, latents, settings):
 
 
 def one_image(prefix, index):
-    return Prefix(prefix.tokens[index : index + 1], prefix.canvas, prefix.fingerprint)
+    part = slice(index, index + 1)
+    return replace(prefix, tokens=prefix.tokens[part], canvas=replace(prefix.canvas, images=1))
 
 
 def test_pyramid_has_one_map_and_one_latent_per_scale(model, prefix):
@@ -102,7 +112,7 @@ def test_every_scale_and_tile_has_its_own_random_numbers(model, monkeypatch):
         return token_sampling.draw_tokens(logits, uniform=uniform, **settings)
 
     monkeypatch.setattr(varsr_sample, "draw_tokens", record)
-    prefix = encode_prefix(model, models.picture(32, 48), 2.0, ONE_BY_ONE)
+    prefix = encode_prefix(model, models.picture(32, 48), 2.0, ONE_BY_ONE, Tiling("independent"))
     sample(model, prefix, execution=Execution(prepare=lambda: 2))
     assert [uniform.shape for uniform in drawn] == [(2, 1), (2, 4), (2, 9), (2, 16)]
     assert len({uniform[tile, 0].item() for uniform in drawn for tile in range(2)}) == 8
@@ -125,6 +135,19 @@ def test_latents_are_the_sums_of_the_sampled_tokens(model, prefix):
     for scale, ids in enumerate(tokens.token_ids):
         total = total + model.quantizer.residual(ids, scale)
         torch.testing.assert_close(tokens.latents[scale], total)
+
+
+def test_drawn_numbers_never_change_between_versions(model):
+    """Of scale 2 of tile 1, with the seed 5: seeds are kept in workflows."""
+    prefix = encode_prefix(model, models.picture(32, 48), 2.0, ONE_BY_ONE, Tiling("independent"))
+    found = sample(model, prefix, RANDOM, seed=5)
+    seed = derive_seed(derive_seed(5, "tile", 1), "scale", 2)
+    uniform = torch.rand(9, generator=torch.Generator().manual_seed(seed))[None]
+    _, _, logits = run_fed(model, prefix.tokens, found.latents, RANDOM)
+    ids = token_sampling.draw_tokens(
+        logits[2][1:], top_k=20, top_p=1.0, temperature=1.0, uniform=uniform
+    )
+    assert torch.equal(found.token_ids[2][1:], ids)
 
 
 @pytest.mark.parametrize("settings", [SampleSettings(), RANDOM], ids=["greedy", "random"])
@@ -242,3 +265,161 @@ def test_every_scale_sees_the_prefix(model, four, latents):
     _, _, logits = run_fed(model, four.tokens, latents, SampleSettings())
     _, _, found = run_fed(model, four.tokens.flip(1), latents, SampleSettings())
     assert all((a - b).abs().max() > 0.1 for a, b in zip(logits, found, strict=True))
+
+
+# States, which a loop over tiles parts, moves and winds back
+
+
+def start(model, prefix, settings=RANDOM):
+    seeds = models.own_seeds(len(prefix.tokens))
+    return start_sampling(model, prefix.tokens, settings, seeds)
+
+
+@torch.inference_mode()
+def go_on(model, state, first, stop=5, settings=RANDOM):
+    """Steps first .. stop - 1, of which 4 is the refiner."""
+    for k in range(first, stop):
+        if k < 4:
+            sample_scale(model, state, k, settings)
+            continue
+        refining = RefineSettings(steps=3, guidance=settings.guidance)
+        residual = refine_latent(
+            model,
+            hidden_by_tile(model, state),
+            state.token_ids[-1],
+            refiner_noise(model, state.seeds, refining.steps),
+            refining,
+        )
+        state.latents.append(state.latent + residual)
+    return state
+
+
+def same_states(first, second, steps=5):
+    length = first.cache.length
+    return (
+        length == second.cache.length
+        and torch.equal(first.cache.storage[..., :length, :], second.cache.storage[..., :length, :])
+        and len(first.latents) == len(second.latents) == steps + 1
+        and all(map(torch.equal, first.latents, second.latents))
+        and len(first.token_ids) == len(second.token_ids)
+        and all(map(torch.equal, first.token_ids, second.token_ids))
+        and torch.equal(first.hidden, second.hidden)
+    )
+
+
+@pytest.fixture(params=[6.0, 0.0], ids=["guided", "unguided"])
+def settings(request):
+    return SampleSettings(top_k=20, guidance=request.param)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 4])
+def test_a_selection_of_all_tiles_goes_on_to_the_bits_of_the_unbroken_run(
+    model, four, settings, at
+):
+    unbroken = go_on(model, start(model, four, settings), 0, settings=settings)
+    state = go_on(model, start(model, four, settings), 0, at, settings)
+    copy = state.select(slice(None))
+    go_on(model, state, at, settings=settings)  # leaves the copy alone
+    assert same_states(go_on(model, copy, at, settings=settings), unbroken)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 4])
+@pytest.mark.parametrize("tiles", [slice(0, 2), slice(2, 4), slice(3, 4), slice(1, 3)])
+def test_selected_tiles_go_on_as_among_the_others(model, four, settings, at, tiles):
+    """But for rounding; from states whose tensors are the very rows of the whole."""
+    unbroken = go_on(model, start(model, four, settings), 0, settings=settings)
+    state = go_on(model, start(model, four, settings), 0, at, settings)
+    part = state.select(tiles)
+    assert part.tiles == tiles.stop - tiles.start
+    assert part.guided == state.guided
+    assert list(part.seeds) == list(state.seeds[tiles])
+    go_on(model, part, at, settings=settings)
+    assert len(part.token_ids) == 4
+    for found, whole in zip(part.token_ids, unbroken.token_ids, strict=True):
+        assert torch.equal(found, whole[tiles])
+    for found, whole in zip(part.latents, unbroken.latents, strict=True):
+        assert (found - whole[tiles]).abs().mean() < 1e-4
+
+
+def test_a_selection_shares_no_memory(model, four, settings):
+    state = go_on(model, start(model, four, settings), 0, 2, settings)
+    part = state.select(slice(None))
+    theirs = {t.data_ptr() for t in tensors_of(state)}
+    assert not {t.data_ptr() for t in tensors_of(part)} & theirs
+    assert len(tensors_of(part)) == len(tensors_of(state)) == 9
+
+
+def tensors_of(state):
+    held = [state.prefix, state.classes, state.cache.storage, state.hidden]
+    return [*held, *state.latents, *state.token_ids]
+
+
+@pytest.mark.parametrize("k", range(4))
+@pytest.mark.parametrize("where", ["in the transformer", "behind it", "when all is done"])
+def test_a_failed_scale_is_wound_back_and_done_again_to_the_bit(
+    model, four, settings, k, where, monkeypatch
+):
+    unbroken = go_on(model, start(model, four, settings), 0, settings=settings)
+    state = go_on(model, start(model, four, settings), 0, k, settings)
+
+    def fail(*args):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        if where == "in the transformer":  # when its first block has filled the cache
+            patch.setattr(model.transformer.blocks[1], "forward", fail)
+        elif where == "behind it":  # when the ids are there
+            patch.setattr(model.quantizer, "residual", fail)
+        if where == "when all is done":
+            go_on(model, state, k, k + 1, settings)
+        else:
+            with pytest.raises(torch.OutOfMemoryError):
+                go_on(model, state, k, k + 1, settings)
+    state.rewind(k)
+    assert len(state.token_ids) == len(state.latents) - 1 == k
+    assert state.cache.length == (16 + sum((1, 4, 9)[:k]) if k else 0)
+    assert same_states(go_on(model, state, k, settings=settings), unbroken)
+
+
+def test_a_failed_refiner_is_wound_back_and_done_again_to_the_bit(model, four, settings):
+    unbroken = go_on(model, start(model, four, settings), 0, settings=settings)
+    state = go_on(model, start(model, four, settings), 0, settings=settings)
+    state.rewind(4)
+    assert len(state.latents) == 5
+    assert len(state.token_ids) == 4
+    assert same_states(go_on(model, state, 4, settings=settings), unbroken)
+
+
+def test_a_kept_scale_can_be_wound_back_like_a_sampled_one(model, four):
+    unbroken = go_on(model, start(model, four), 0)
+    state = start(model, four)
+    with torch.inference_mode():
+        for scale in (0, 1, 1):
+            state.rewind(scale)
+            ids, latent = unbroken.token_ids[scale], unbroken.latents[scale + 1]
+            keep_scale(model, state, scale, ids, latent)
+    assert same_states(go_on(model, state, 2), unbroken)
+
+
+def test_a_state_that_was_elsewhere_goes_on_to_the_bits_of_the_unbroken_run(model, four, settings):
+    unbroken = go_on(model, start(model, four, settings), 0, settings=settings)
+    state = go_on(model, start(model, four, settings), 0, 3, settings)
+    meta = state.to(torch.device("meta"))
+    assert {t.device.type for t in tensors_of(meta)} == {"meta"}
+    assert len(tensors_of(meta)) == len(tensors_of(state))
+    assert meta.seeds is state.seeds
+    assert meta.cache.length == state.cache.length
+    back = state.to(torch.device("cpu"))
+    assert same_states(go_on(model, back, 3, settings=settings), unbroken)
+
+
+def test_bytes_of_a_state_are_those_of_all_it_holds(model, four, settings):
+    for steps in (0, 2, 4):
+        state = go_on(model, start(model, four, settings), 0, steps, settings)
+        held = [t for t in tensors_of(state) if t is not None and t is not state.classes]
+        assert state.nbytes == sum(t.numel() * t.itemsize for t in held)
+
+
+def test_bytes_of_a_state_grow_with_the_tiles(model, four):
+    four, two = (go_on(model, start(model, four), 0, 2).select(slice(n)) for n in (4, 2))
+    assert four.nbytes == 2 * two.nbytes

@@ -1,7 +1,11 @@
+"""How many tiles at once, what if memory is short, and what the caller hears of it."""
+
+import math
+
 import pytest
 import torch
 
-from varsr_core.execution import Execution, is_out_of_memory, run_in_blocks
+from varsr_core.execution import Execution, Session, is_out_of_memory
 
 
 class CancelledError(Exception):
@@ -9,36 +13,61 @@ class CancelledError(Exception):
 
 
 class Work:
-    """Returns the numbers of its tiles; out of memory beyond `capacity` tiles at once."""
+    """Notes the tiles of every try; out of memory beyond `capacity` tiles at once.
 
-    def __init__(self, capacity=1000, steps=3):
-        self.capacity = capacity
-        self.steps = steps
+    fail_at: numbers of the tries that run out of memory with more than one tile
+    """
+
+    def __init__(self, capacity=1000, fail_at=()):
+        self.capacity, self.fail_at = capacity, fail_at
         self.tried = []
+        self.done = []
 
     def __call__(self, part, report):
         size = part.stop - part.start
         self.tried.append(size)
-        if size > self.capacity:
+        if size > self.capacity or (size > 1 and len(self.tried) in self.fail_at):
             raise torch.OutOfMemoryError("too many")
-        for step in range(self.steps):
-            report(step + 1, f"step {step}", torch.full((size,), part.start))
-        return list(range(part.start, part.stop))
+        self.done += range(part.start, part.stop)
+        report("work", torch.full((size,), part.start))
+
+
+def session_of(at_once=1, total=0, **services):
+    return Session(Execution(prepare=lambda: at_once, **services), total)
 
 
 def run(work, tiles, at_once, **services):
-    execution = Execution(prepare=lambda: at_once, **services)
-    return run_in_blocks(tiles, work.steps, work, execution)
+    session = session_of(at_once, tiles, **services)
+    session.run(tiles, work)
+    return session
 
 
-def flat(results):
-    return [tile for result in results for tile in result]
+def out_of_memory():
+    raise torch.OutOfMemoryError("at the very first byte")
 
 
-@pytest.mark.parametrize("tiles", [1, 2, 7, 12])
+@pytest.mark.parametrize(("said", "size"), [(-3, 1), (0, 1), (1, 1), (5, 5)])
+def test_session_works_on_as_many_tiles_as_prepare_says_and_on_one_at_least(said, size):
+    assert session_of(said).size == size
+
+
+def test_model_is_prepared_once():
+    calls = []
+    session = Session(Execution(prepare=lambda: calls.append(1) or 2), 7)
+    session.run(7, Work())
+    assert calls == [1]
+
+
+def test_session_has_the_device_of_the_caller():
+    assert session_of(device=torch.device("meta")).device == torch.device("meta")
+
+
+@pytest.mark.parametrize("tiles", [0, 1, 2, 7, 12])
 @pytest.mark.parametrize("at_once", [-1, 0, 1, 3, 5, 100])
-def test_results_come_in_the_order_of_the_tiles(tiles, at_once):
-    assert flat(run(Work(), tiles, at_once)) == list(range(tiles))
+def test_every_tile_is_done_once_and_in_order(tiles, at_once):
+    work = Work()
+    run(work, tiles, at_once)
+    assert work.done == list(range(tiles))
 
 
 def test_blocks_have_the_size_that_prepare_says():
@@ -49,14 +78,89 @@ def test_blocks_have_the_size_that_prepare_says():
 
 def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits():
     work = Work(capacity=2)
-    assert flat(run(work, 10, 8)) == list(range(10))
+    session = run(work, 10, 8)
+    assert work.done == list(range(10))
     assert work.tried == [8, 4, 2, 2, 2, 2, 2]
+    assert session.size == 2
 
 
 def test_a_short_block_that_runs_out_of_memory_is_halved_by_its_own_size():
     work = Work(capacity=1)
-    assert flat(run(work, 3, 100)) == [0, 1, 2]
+    run(work, 3, 100)
+    assert work.done == [0, 1, 2]
     assert work.tried == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("fail_at", [{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 3, 4}])
+def test_work_goes_on_where_memory_ran_out(fail_at):
+    work = Work(fail_at=fail_at)
+    run(work, 13, 4)
+    assert work.done == list(range(13))
+
+
+def test_size_found_by_running_out_of_memory_holds_for_the_next_run():
+    session, work = run(Work(capacity=2), 4, 4), Work()
+    session.run(4, work)
+    assert work.tried == [2, 2]
+
+
+@pytest.mark.parametrize(("at_once", "tiles"), [(8, 8), (8, 5), (4, 2), (5, 5)])
+def test_attempt_that_runs_out_of_memory_halves_the_size_by_the_tiles_it_had(at_once, tiles):
+    session = session_of(at_once)
+    assert session.attempt(tiles, out_of_memory) is False
+    assert session.size == tiles // 2
+
+
+@pytest.mark.parametrize(("at_once", "tiles"), [(1, 4), (2, 8)])
+def test_running_out_of_memory_never_makes_the_size_grow(at_once, tiles):
+    """A canvas' norms are measured on four tiles at once, whatever the size."""
+    session = session_of(at_once)
+    session.attempt(tiles, out_of_memory)
+    assert session.size <= at_once
+
+
+def test_attempt_that_fits_leaves_the_size():
+    session, did = session_of(4), []
+    assert session.attempt(2, lambda: did.append(1)) is True
+    assert session.size == 4
+    assert did == [1]
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_single_tile_that_runs_out_of_memory_is_an_error_that_says_what_to_do(at_once):
+    freed = []
+    session = session_of(at_once, free_memory=lambda: freed.append(1))
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        session.attempt(1, out_of_memory)
+    message = str(caught.value)
+    assert "a single tile" in message
+    assert "unload other models" in message
+    assert "lower precision" in message
+    assert "at the very first byte" in message
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    assert not freed
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError, RuntimeError])
+def test_single_tile_raises_the_same_kind_whatever_the_backend_raised(kind):
+    def work(part, report):
+        raise kind("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError, match="single tile"):
+        run(work, 4, 4)
+
+
+def test_work_that_cannot_be_divided_is_done_once_and_gives_its_result():
+    calls = []
+    session = session_of(4)
+    assert session.single(lambda: calls.append(1) or "features") == "features"
+    assert calls == [1]
+    assert session.size == 4
+
+
+def test_work_that_cannot_be_divided_and_does_not_fit_is_an_error_that_says_what_to_do():
+    with pytest.raises(torch.OutOfMemoryError, match="unload other models"):
+        session_of(4).single(out_of_memory)
 
 
 def test_memory_is_freed_before_every_smaller_try():
@@ -81,40 +185,36 @@ def test_memory_is_freed_after_the_error_has_let_go_of_it():
         held = Tensors()
         if part.stop - part.start > 1:
             raise torch.OutOfMemoryError(f"with {held}")
-        return [part.start]
 
-    execution = Execution(prepare=lambda: 2, free_memory=lambda: alive.append(Tensors.alive))
-    run_in_blocks(2, 1, work, execution)
+    run(work, 2, 2, free_memory=lambda: alive.append(Tensors.alive))
     assert alive == [0]
 
 
-def test_a_single_tile_that_runs_out_of_memory_is_an_error():
-    with pytest.raises(torch.OutOfMemoryError):
-        run(Work(capacity=0), 4, 4)
-
-
-def test_other_errors_are_raised_at_once():
-    freed = []
+@pytest.mark.parametrize("tiles", [1, 8])
+def test_other_errors_are_raised_at_once(tiles):
+    freed, tried = [], []
 
     def work(part, report):
+        tried.append(part)
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    execution = Execution(prepare=lambda: 8, free_memory=lambda: freed.append(1))
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        run_in_blocks(8, 1, work, execution)
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        run(work, tiles, 8, free_memory=lambda: freed.append(1))
+    assert not isinstance(caught.value, torch.OutOfMemoryError)
     assert not freed
+    assert len(tried) == 1
 
 
 def test_the_caller_may_tell_what_out_of_memory_is():
-    def work(part, report):
-        if part.stop - part.start > 1:
-            raise KeyError("the host's own kind")
-        return [part.start]
+    tried = []
 
-    execution = Execution(
-        prepare=lambda: 4, is_out_of_memory=lambda error: isinstance(error, KeyError)
-    )
-    assert flat(run_in_blocks(3, 1, work, execution)) == [0, 1, 2]
+    def work(part, report):
+        tried.append(part.stop - part.start)
+        if tried[-1] > 1:
+            raise KeyError("the host's own kind")
+
+    run(work, 3, 4, is_out_of_memory=lambda error: isinstance(error, KeyError))
+    assert tried == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -132,39 +232,64 @@ def test_out_of_memory_is_told_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 
-@pytest.mark.parametrize(("tiles", "at_once"), [(1, 1), (7, 1), (7, 3), (8, 8)])
-def test_progress_rises_to_its_total(tiles, at_once):
+@pytest.mark.parametrize("fail_at", [set(), {1}, {2}, {1, 2}, {2, 4}])
+@pytest.mark.parametrize(("tiles", "at_once"), [(1, 4), (7, 1), (7, 3), (8, 8)])
+def test_progress_rises_to_its_total_wherever_memory_runs_out(tiles, at_once, fail_at):
     seen = []
-    run(Work(), tiles, at_once, on_progress=seen.append)
+    run(Work(fail_at=fail_at), tiles, at_once, on_progress=seen.append)
     done = [progress.done for progress in seen]
     assert done == sorted(set(done))
-    assert {progress.total for progress in seen} == {tiles * 3}
-    assert done[-1] == tiles * 3
     assert done[0] > 0
+    assert done[-1] == tiles
+    assert {progress.total for progress in seen} == {tiles}
 
 
-def test_progress_ends_at_its_total_after_running_out_of_memory():
+def test_progress_counts_over_all_runs_of_a_session():
     seen = []
-    run(Work(capacity=2), 7, 7, on_progress=seen.append)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[-1] == seen[-1].total == 21
+    session = session_of(2, total=3 + 4 + 2, on_progress=seen.append)
+    session.run(3, Work())
+    session.report(4, "skipped")
+    session.run(2, Work(capacity=1))
+    assert [progress.done for progress in seen] == [2, 3, 7, 8, 9]
+    assert session.done == session.total == 9
 
 
 def test_progress_tells_stage_and_latent():
     seen = []
-    run(Work(), 2, 1, on_progress=seen.append)
-    assert [progress.stage for progress in seen[:3]] == ["step 0", "step 1", "step 2"]
-    assert seen[3].latent.tolist() == [1]
+    session = session_of(1, total=3, on_progress=seen.append)
+    session.run(2, Work())
+    session.report(1, "end")
+    assert [progress.stage for progress in seen] == ["work", "work", "end"]
+    assert [p.latent if p.latent is None else p.latent.tolist() for p in seen] == [[0], [1], None]
+
+
+def test_failed_attempt_makes_no_progress():
+    session = session_of(4, total=4)
+    session.attempt(4, out_of_memory)
+    assert session.done == 0
 
 
 def test_cancelling_stops_the_work_and_reaches_the_caller():
     work = Work()
 
     def cancel(progress):
-        if progress.done == 5:
+        if progress.done == 2:
             raise CancelledError
 
     with pytest.raises(CancelledError):
         run(work, 10, 1, on_progress=cancel)
     assert work.tried == [1, 1]
+
+
+def test_defaults_work_one_by_one_in_silence_on_the_cpu():
+    session, work = Session(Execution(), 2), Work()
+    session.run(2, work)
+    assert (session.device, session.size) == (torch.device("cpu"), 1)
+    assert work.tried == [1, 1]
+    assert Execution().spare_bytes() is None
+
+
+def test_any_size_is_halved_to_one_in_as_many_tries_as_its_logarithm():
+    work = Work(capacity=1)
+    run(work, 100, 100)
+    assert len(work.tried) == 100 + math.floor(math.log2(100))

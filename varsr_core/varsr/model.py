@@ -74,8 +74,11 @@ class VARSR(nn.Module):
 
     def decode_unclamped(self, latent: Tensor) -> Tensor:
         """The same without the clamp, through which training could not see."""
-        image = self.decoder(self.post_quantizer(latent.to(self.tokenizer_dtype)))
-        return image.float().add(1).div(2)
+        return self.to_picture(self.decoder(self.post_quantizer(latent.to(self.tokenizer_dtype))))
+
+    def to_picture(self, decoded: Tensor) -> Tensor:
+        """From the networks' [-1, 1] to [0, 1], float32."""
+        return decoded.float().add(1).div(2)
 
     def embed_words(self, tokens: Tensor) -> Tensor:
         """(..., C) latent or codebook vectors -> (..., D)."""

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..noise import TileSeed
+from .decoding import VARSRDecoder
 from .model import VARSR
 from .sample import (
     RefineSettings,
     SampleSettings,
     SampleState,
+    hidden_by_tile,
     refine_latent,
     refiner_noise,
     sample_scale,
     start_sampling,
 )
-from .stages import OVERLAP_DIVISOR, hidden_by_tile
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,6 @@ class VARSRRestorer:
         return self.model.config.tile_size
 
     @property
-    def overlap(self) -> int:
-        return self.tile_size // OVERLAP_DIVISOR
-
-    @property
     def align(self) -> int:
         return self.model.config.tokenizer.downsampling
 
@@ -48,7 +46,7 @@ class VARSRRestorer:
         scales = self.model.config.schedule.num_scales
         return f"scale {k + 1} of {scales}" if k < scales else "refiner"
 
-    def start(self, lq: Tensor, seeds: Sequence[int]) -> SampleState:
+    def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> SampleState:
         return start_sampling(self.model, self.model.encode_prefix(lq), self.sampling, seeds)
 
     def step(self, state: SampleState, k: int) -> None:
@@ -56,13 +54,15 @@ class VARSRRestorer:
             sample_scale(self.model, state, k, self.sampling)
             return
         noise = refiner_noise(self.model, state.seeds, self.refining.steps)
-        state.latent = state.latent + refine_latent(
+        residual = refine_latent(
             self.model,
             hidden_by_tile(self.model, state),
             state.token_ids[-1],
             noise.to(state.latent.device),
             self.refining,
         )
+        state.latents.append(state.latent + residual)
 
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.model.decode(latent)
+    @property
+    def decoder(self) -> VARSRDecoder:
+        return VARSRDecoder(self.model)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..kv_cache import KVCache
-from ..noise import derive_seed, draw_normal, draw_uniform
+from ..noise import TileSeed, derive_seed, draw_normal, draw_uniform
 from ..scales import GUIDANCE_SCHEDULES, GuidanceSchedule
 from ..token_sampling import draw_tokens, guide
 from .ddpm import DIFFUSION_STEPS
@@ -74,7 +74,7 @@ class SampleState:
     prefix:    (N, S * S, D)
     classes:   (rows,) quality class of each row: N positive, then, when guided, N negative
     seeds:     one per tile
-    latents:   (N, C, S, S) float32 after each scale, behind the empty one that starts
+    latents:   (N, C, S, S) float32 after each step, behind the empty one that starts
     token_ids: of each scale so far
     hidden:    (rows, side * side, D) of the scale before, at the last scale the refiner's input
     """
@@ -82,7 +82,7 @@ class SampleState:
     prefix: Tensor
     classes: Tensor
     cache: KVCache
-    seeds: Sequence[int]
+    seeds: Sequence[TileSeed]
     latents: list[Tensor]
     token_ids: list[Tensor] = field(default_factory=list)
     hidden: Tensor | None = None
@@ -104,9 +104,46 @@ class SampleState:
     def guided(self) -> bool:
         return len(self.classes) > self.tiles
 
+    @property
+    def nbytes(self) -> int:
+        held = [self.prefix, *self.latents, *self.token_ids]
+        held += [] if self.hidden is None else [self.hidden]
+        return self.cache.nbytes + sum(tensor.nbytes for tensor in held)
+
+    def rewind(self, k: int) -> None:
+        """Forgets whatever step k, a scale or the refiner, has left behind before it failed."""
+        seen = sum(ids.shape[1] for ids in self.token_ids[:k])
+        self.cache.rewind(self.prefix.shape[1] + seen if k else 0)
+        del self.latents[k + 1 :], self.token_ids[k:]
+
+    def select(self, tiles: slice) -> SampleState:
+        """A state of some of the tiles, which shares no memory with this one."""
+        numbers = torch.arange(self.tiles, device=self.prefix.device)[tiles]
+        rows = torch.cat((numbers, numbers + self.tiles)) if self.guided else numbers
+        return SampleState(
+            prefix=self.prefix[numbers],
+            classes=self.classes[rows],
+            cache=self.cache.select(rows),
+            seeds=self.seeds[tiles],
+            latents=[latent[numbers] for latent in self.latents],
+            token_ids=[ids[numbers] for ids in self.token_ids],
+            hidden=None if self.hidden is None else self.hidden[rows],
+        )
+
+    def to(self, device: torch.device) -> SampleState:
+        return SampleState(
+            prefix=self.prefix.to(device),
+            classes=self.classes.to(device),
+            cache=self.cache.to(device),
+            seeds=self.seeds,
+            latents=[latent.to(device) for latent in self.latents],
+            token_ids=[ids.to(device) for ids in self.token_ids],
+            hidden=None if self.hidden is None else self.hidden.to(device),
+        )
+
 
 def start_sampling(
-    model: VARSR, prefix: Tensor, settings: SampleSettings, seeds: Sequence[int]
+    model: VARSR, prefix: Tensor, settings: SampleSettings, seeds: Sequence[TileSeed]
 ) -> SampleState:
     """State before scale 0, with an empty cache for the whole run."""
     config, tiles = model.config, prefix.shape[0]
@@ -176,6 +213,11 @@ def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleS
     return guide(*model.transformer.logits(state.hidden, state.classes).chunk(2), strength)
 
 
+def hidden_by_tile(model: VARSR, state: SampleState) -> Tensor:
+    """The last hidden state as the refiner takes it: (N, rows, S * S, D) in the model's dtype."""
+    return state.hidden.unflatten(0, (-1, state.tiles)).transpose(0, 1).to(model.dtype)
+
+
 def refine_latent(
     model: VARSR, hidden: Tensor, last_ids: Tensor, noise: Tensor, settings: RefineSettings
 ) -> Tensor:
@@ -205,11 +247,14 @@ def refiner_condition(model: VARSR, hidden: Tensor, last_ids: Tensor) -> Tensor:
     return model.refiner.condition_norm(hidden.float() + words.float())
 
 
-def refiner_noise(model: VARSR, seeds: Sequence[int], steps: int) -> Tensor:
-    """Noise of one refiner run for each seed: (N, steps + 1, C, S, S) float32 on the CPU."""
-    side = model.config.schedule.final_side
-    shape = (steps + 1, model.config.tokenizer.latent_channels, side, side)
-    return draw_normal(shape, [derive_seed(seed, "refiner") for seed in seeds])
+def refiner_noise(model: VARSR, seeds: Sequence[TileSeed], steps: int) -> Tensor:
+    """Noise of one refiner run, equal where tiles overlap.
+
+    returns (N, steps + 1, C, S, S) float32 on the CPU
+    """
+    side, channels = model.config.schedule.final_side, model.config.tokenizer.latent_channels
+    noise = draw_normal((steps + 1) * channels, side, seeds, "refiner")
+    return noise.unflatten(1, (steps + 1, channels))
 
 
 def _uniform(
@@ -218,5 +263,5 @@ def _uniform(
     """Draws of one scale. Seeded per scale, so that a resumed run goes on as an unbroken one."""
     if settings.top_k == 1 or settings.temperature == 0:
         return None
-    seeds = [derive_seed(seed, "scale", scale) for seed in state.seeds]
+    seeds = [derive_seed(seed.tile, "scale", scale) for seed in state.seeds]
     return draw_uniform((tokens,), seeds).to(state.latent.device)

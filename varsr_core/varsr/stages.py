@@ -6,58 +6,71 @@ Each stage takes what the one before it made. `restorer.py` runs the same functi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..canvas import Canvas, split_image
+from ..agreement import Tiling
+from ..canvas import Canvas
 from ..errors import InputError
-from ..execution import Execution, ReportFn, run_in_blocks
+from ..execution import Execution, ReportFn, Session
 from ..noise import tile_seeds
+from ..output_size import OutputSize, as_output_size
+from ..tile_loop import TileLoop
+from ..tiled_decode import Decoding
+from ..tiling import TileGrid
+from .decoding import VARSRDecoder
 from .model import VARSR
-from .sample import (
-    RefineSettings,
-    SampleSettings,
-    SampleState,
-    keep_scale,
-    refine_latent,
-    refiner_noise,
-    sample_scale,
-    start_sampling,
-)
+from .sample import RefineSettings, SampleSettings
 from .state import Prefix, TokenPyramid
-
-OVERLAP_DIVISOR = 4  # neighbouring tiles overlap by a quarter of a tile, as published
-
-
-@torch.inference_mode()
-def encode_prefix(model: VARSR, image: Tensor, scale: float, execution: Execution) -> Prefix:
-    """image: (B, C, H, W) in [0, 1]; scale: output size divided by input size."""
-    tiles, canvas = _split(model, image, scale)
-
-    def run(part: slice, report: ReportFn) -> Tensor:
-        tokens = model.encode_prefix(tiles[part].to(execution.device))
-        report(1, "prefix", None)
-        return tokens.to(tiles.device)
-
-    tokens = torch.cat(run_in_blocks(len(tiles), 1, run, execution))
-    return Prefix(tokens, canvas, model.fingerprint)
+from .work import RefiningWork, SamplingWork
 
 
 @torch.inference_mode()
-def encode_tokens(model: VARSR, image: Tensor, scale: float, execution: Execution) -> TokenPyramid:
+def encode_prefix(
+    model: VARSR,
+    image: Tensor,
+    size: float | OutputSize,
+    execution: Execution,
+    tiling: Tiling | None = None,
+) -> Prefix:
+    """image: (B, C, H, W) in [0, 1]; size: of the output, see OutputSize."""
+    canvas = _canvas(model, image, size, tiling)
+    session = Session(execution, canvas.tiles)
+    tokens: list[Tensor] = []
+
+    def work(tiles: Tensor, report: ReportFn) -> None:
+        encoded = model.encode_prefix(tiles).to(image.device)
+        tokens.append(encoded)
+        report("prefix")
+
+    _each_tile(canvas, image, session, work)
+    return Prefix(torch.cat(tokens), canvas, model.fingerprint)
+
+
+@torch.inference_mode()
+def encode_tokens(
+    model: VARSR,
+    image: Tensor,
+    size: float | OutputSize,
+    execution: Execution,
+    overlap: float = Tiling.overlap,
+) -> TokenPyramid:
     """A picture as the tokenizer sees it: all scales, no hidden state, so it cannot be refined."""
-    tiles, canvas = _split(model, image, scale)
+    canvas = _canvas(model, image, size, Tiling("independent", overlap))
+    session = Session(execution, canvas.tiles)
+    parts: list[TokenPyramid] = []
 
-    def run(part: slice, report: ReportFn) -> TokenPyramid:
-        latent = model.encode_latent(tiles[part].to(execution.device))
-        ids, latents, _ = model.quantizer.encode(latent)
-        report(1, "tokens", latents[-1])
-        pyramid = TokenPyramid(tuple(ids), tuple(latents), canvas, model.fingerprint)
-        return pyramid.to(tiles.device)
+    def work(tiles: Tensor, report: ReportFn) -> None:
+        ids, latents, _ = model.quantizer.encode(model.encode_latent(tiles))
+        part = TokenPyramid(tuple(ids), tuple(latents), canvas, model.fingerprint)
+        parts.append(part.to(image.device))
+        report("tokens", latents[-1])
 
-    return TokenPyramid.concatenate(run_in_blocks(len(tiles), 1, run, execution))
+    _each_tile(canvas, image, session, work)
+    return TokenPyramid.concatenate(parts)
 
 
 @torch.inference_mode()
@@ -72,38 +85,22 @@ def sample_tokens(
     first_scale: int = 0,
     stop_scale: int = 0,
 ) -> TokenPyramid:
-    """Predicts token maps from coarse to fine.
+    """Predicts token maps from coarse to fine; tiles agree as the prefix' canvas asks.
 
     tokens, first_scale: the first `first_scale` maps are taken from `tokens`, the rest predicted
     stop_scale:          how many maps the result has; 0 for all
     """
     stop_scale = _check_scales(model, prefix, tokens, first_scale, stop_scale)
-    seeds = _seeds(seed, prefix.canvas)
-
-    def run(part: slice, report: ReportFn) -> TokenPyramid:
-        state = start_sampling(
-            model, prefix.tokens[part].to(execution.device), settings, seeds[part]
-        )
-        for scale in range(stop_scale):
-            if scale < first_scale:
-                ids = tokens.token_ids[scale][part].to(execution.device)
-                latent = tokens.latents[scale][part].to(execution.device)
-                keep_scale(model, state, scale, ids, latent)
-            else:
-                sample_scale(model, state, scale, settings)
-            report(scale + 1, f"scale {scale + 1} of {stop_scale}", state.latent)
-        complete = stop_scale == model.config.schedule.num_scales
-        pyramid = TokenPyramid(
-            tuple(state.token_ids),
-            tuple(state.latents[1:]),
-            prefix.canvas,
-            model.fingerprint,
-            hidden=hidden_by_tile(model, state) if complete else None,
-        )
-        return pyramid.to(prefix.tokens.device)
-
-    parts = run_in_blocks(len(prefix.tokens), stop_scale, run, execution)
-    return TokenPyramid.concatenate(parts)
+    canvas = prefix.canvas
+    session = Session(execution, canvas.tiles * stop_scale)
+    seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
+    work = SamplingWork(
+        model, prefix.tokens, settings, seeds, session.device, tokens, first_scale, stop_scale
+    )
+    latents = TileLoop(work, canvas.grid.cells(), canvas.images, canvas.mode, session).run()
+    return TokenPyramid(
+        tuple(work.token_ids), tuple(latents), canvas, model.fingerprint, hidden=work.hidden
+    ).to(prefix.tokens.device)
 
 
 @torch.inference_mode()
@@ -113,26 +110,20 @@ def refine_tokens(
     """Adds the continuous residual; replaces the one of an earlier run."""
     _check_refinable(model, tokens, settings)
     if settings.strength == 0:
-        return replace(tokens, residual=None)
-    seeds = _seeds(seed, tokens.canvas)
-
-    def run(part: slice, report: ReportFn) -> Tensor:
-        noise = refiner_noise(model, seeds[part], settings.steps).to(execution.device)
-        hidden = tokens.hidden[part].to(execution.device)
-        ids = tokens.token_ids[-1][part].to(execution.device)
-        residual = refine_latent(model, hidden, ids, noise, settings)
-        report(1, "refiner", tokens.latents[-1][part].to(execution.device) + residual)
-        return residual.to(tokens.hidden.device)
-
-    residual = torch.cat(run_in_blocks(len(tokens.hidden), 1, run, execution))
-    return replace(tokens, residual=residual)
+        return replace(tokens, refined=None)
+    canvas = tokens.canvas
+    session = Session(execution, canvas.tiles)
+    seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
+    work = RefiningWork(model, tokens, settings, seeds, session.device)
+    latents = TileLoop(work, canvas.grid.cells(), canvas.images, canvas.mode, session).run()
+    return replace(tokens, refined=latents[-1].to(tokens.hidden.device))
 
 
 @torch.inference_mode()
 def decode_tokens(model: VARSR, tokens: TokenPyramid, execution: Execution) -> Tensor:
     """The picture: (B, 3, or 4 with alpha, H, W) in [0, 1]."""
     check_model(model, tokens.fingerprint, "tokens")
-    return tokens.canvas.join(_decode(model, tokens.latent, execution))
+    return _decode(model, [tokens.latent], tokens.canvas, execution)
 
 
 @torch.inference_mode()
@@ -142,9 +133,7 @@ def decode_scales(model: VARSR, tokens: TokenPyramid, execution: Execution) -> T
     returns (scales * B, 3 or 4, H, W) in [0, 1], the pictures of one scale together
     """
     check_model(model, tokens.fingerprint, "tokens")
-    latents = torch.cat([*tokens.latents[:-1], tokens.latent])
-    decoded = _decode(model, latents, execution).chunk(tokens.num_scales)
-    return torch.cat([tokens.canvas.join(tiles) for tiles in decoded])
+    return _decode(model, [*tokens.latents[:-1], tokens.latent], tokens.canvas, execution)
 
 
 def check_model(model: VARSR, fingerprint: str, name: str) -> None:
@@ -156,35 +145,42 @@ def check_model(model: VARSR, fingerprint: str, name: str) -> None:
         )
 
 
-def hidden_by_tile(model: VARSR, state: SampleState) -> Tensor:
-    """The last hidden state as the refiner takes it: (N, rows, S * S, D) in the model's dtype."""
-    return state.hidden.unflatten(0, (-1, state.tiles)).transpose(0, 1).to(model.dtype)
-
-
-def _split(model: VARSR, image: Tensor, scale: float) -> tuple[Tensor, Canvas]:
+def _canvas(model: VARSR, image: Tensor, size: float | OutputSize, tiling: Tiling | None) -> Canvas:
     config = model.config
-    return split_image(
+    return Canvas.of(
         image,
-        scale,
+        as_output_size(size),
         config.tile_size,
-        overlap=config.tile_size // OVERLAP_DIVISOR,
-        align=config.tokenizer.downsampling,
+        config.tokenizer.downsampling,
+        tiling or Tiling(),
     )
 
 
-def _seeds(seed: int, canvas: Canvas) -> list[int]:
-    return tile_seeds(seed, canvas.images, len(canvas.grid))
+def _each_tile(
+    canvas: Canvas, image: Tensor, session: Session, work: Callable[[Tensor, ReportFn], None]
+) -> None:
+    """Does `work` on blocks of tiles of the enlarged pictures, in order, on the device."""
+    enlarged = canvas.enlarge(image)
+
+    def block(part: slice, report: ReportFn) -> None:
+        numbers = range(canvas.tiles)[part]
+        work(canvas.grid.crop(enlarged, numbers).to(session.device), report)
+
+    session.run(canvas.tiles, block)
 
 
-def _decode(model: VARSR, latents: Tensor, execution: Execution) -> Tensor:
-    """(M, C, S, S) -> (M, 3, tile, tile) in [0, 1]."""
-
-    def run(part: slice, report: ReportFn) -> Tensor:
-        tiles = model.decode(latents[part].to(execution.device))
-        report(1, "decode", None)
-        return tiles.to(latents.device)
-
-    return torch.cat(run_in_blocks(len(latents), 1, run, execution))
+def _decode(
+    model: VARSR, latents: Sequence[Tensor], canvas: Canvas, execution: Execution
+) -> Tensor:
+    """Latents of all tiles, (N, C, S, S) each, to pictures, (len * B, 3 or 4, H, W) in [0, 1]."""
+    decoding = Decoding(VARSRDecoder(model), canvas.grid, canvas.agreed)
+    session = Session(execution, decoding.pieces * canvas.images * len(latents))
+    pictures = []
+    for latent in latents:
+        rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
+        decoding.run(latent, range(canvas.tiles), session, rgb)
+        pictures.append(canvas.with_alpha(canvas.crop(rgb), slice(None)))
+    return torch.cat(pictures)
 
 
 def _check_scales(
@@ -213,13 +209,17 @@ def _check_scales(
         raise InputError(
             f"first_scale {first} keeps {first} scales, but tokens stop after {tokens.num_scales}"
         )
-    if replace(tokens.canvas, alpha=None) != replace(prefix.canvas, alpha=None):
+    if _geometry(tokens.canvas) != _geometry(prefix.canvas):
         raise InputError(
             f"tokens hold {len(tokens.latent)} tiles of {tokens.canvas.width}x"
             f"{tokens.canvas.height}, prefix {len(prefix.tokens)} of {prefix.canvas.width}x"
-            f"{prefix.canvas.height}; encode both from pictures and scales of the same output size"
+            f"{prefix.canvas.height}; encode both with the same output size and overlap"
         )
     return stop
+
+
+def _geometry(canvas: Canvas) -> tuple[int, int, int, TileGrid]:
+    return canvas.images, canvas.height, canvas.width, canvas.grid
 
 
 def _check_refinable(model: VARSR, tokens: TokenPyramid, settings: RefineSettings) -> None:

@@ -33,7 +33,7 @@ class TokenPyramid:
     latents:   after each of these scales (N, C, S, S) float32
     hidden:    (N, rows, S * S, D) of the last scale before the head, rows 2 when sampled with
                guidance (positive, negative), else 1; None when encoded or stopped early
-    residual:  (N, C, S, S) from the refiner, or None
+    refined:   (N, C, S, S) the last latent with the refiner's residual, or None
     """
 
     token_ids: tuple[Tensor, ...]
@@ -41,7 +41,7 @@ class TokenPyramid:
     canvas: Canvas
     fingerprint: str
     hidden: Tensor | None = None
-    residual: Tensor | None = None
+    refined: Tensor | None = None
 
     @property
     def num_scales(self) -> int:
@@ -51,7 +51,7 @@ class TokenPyramid:
     @property
     def latent(self) -> Tensor:
         """The picture so far: (N, C, S, S)."""
-        return self.latents[-1] if self.residual is None else self.latents[-1] + self.residual
+        return self.latents[-1] if self.refined is None else self.refined
 
     def tiles(self, part: slice) -> TokenPyramid:
         """The same for some of the tiles."""
@@ -66,7 +66,7 @@ class TokenPyramid:
             token_ids=tuple(map(change, self.token_ids)),
             latents=tuple(map(change, self.latents)),
             hidden=None if self.hidden is None else change(self.hidden),
-            residual=None if self.residual is None else change(self.residual),
+            refined=None if self.refined is None else change(self.refined),
         )
 
     @staticmethod
@@ -82,5 +82,5 @@ class TokenPyramid:
             token_ids=tuple(map(join, zip(*(p.token_ids for p in parts), strict=True))),
             latents=tuple(map(join, zip(*(p.latents for p in parts), strict=True))),
             hidden=join([p.hidden for p in parts]),
-            residual=join([p.residual for p in parts]),
+            refined=join([p.refined for p in parts]),
         )

@@ -69,6 +69,22 @@ class Dump:
         return {"ui": {"file": [file.name]}}
 
 
+class SizeList:
+    """Pieces of a picture in several sizes, as ComfyUI's list of pictures."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    def run(self, image):
+        return ([image, image[:, :9, :30], image[:, :1, :1]],)
+
+
 class LoadedModels:
     """Shows how many models ComfyUI holds; runs every time."""
 
@@ -99,5 +115,6 @@ NODE_CLASS_MAPPINGS = {
     "PROBE_Spoil": Spoil,
     "PROBE_Channels": Channels,
     "PROBE_Dump": Dump,
+    "PROBE_SizeList": SizeList,
     "PROBE_LoadedModels": LoadedModels,
 }

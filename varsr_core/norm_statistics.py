@@ -1,0 +1,142 @@
+"""Group norms whose statistics are those of a whole canvas, while pieces of it are decoded.
+
+A group norm measures what it is given. Decoded piece by piece, a canvas would be normed by each
+piece's own statistics, and brightness would step from piece to piece. So the statistics are
+measured once, layer by layer, and every piece is normed by the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormFn = Callable[[nn.GroupNorm, Tensor], Tensor]
+"""Applies a norm layer to (N, C, H, W)."""
+
+CropFn = Callable[[Tensor], Tensor]
+
+
+def own_norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
+    """As the layer itself does it: with the statistics of x."""
+    return layer(x)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One layer: mean, variance and the layer's weights, all (C,) float32."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def apply(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.mean, self.variance, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+class _EnoughError(Exception):
+    """Ends a run at the layer that is being measured."""
+
+
+@dataclass
+class NormStatistics:
+    """Statistics of the norms of a network, in the order in which it calls them."""
+
+    layers: list[_Measured] = field(default_factory=list)
+
+    @staticmethod
+    def measure(run: Callable[[NormFn], object]) -> NormStatistics:
+        """From one run of all samples together; run: calls the network with the norm it is given"""
+        statistics = NormStatistics()
+
+        def norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
+            count, total, squares = _sums(layer, x)
+            statistics.layers.append(_layer(layer, x, count, total, squares))
+            return statistics.layers[-1].apply(x)
+
+        run(norm)
+        return statistics
+
+    @staticmethod
+    def measure_apart(runs: Sequence[tuple[Callable[[NormFn], object], CropFn]]) -> NormStatistics:
+        """The same from several runs, once for each layer: slow, in the memory of one run.
+
+        runs: as in `measure`, and what part of a layer's input counts; the parts make the whole
+        """
+        statistics = NormStatistics()
+        while statistics._measure_next(runs):
+            pass
+        return statistics
+
+    def _measure_next(self, runs: Sequence[tuple[Callable[[NormFn], object], CropFn]]) -> bool:
+        """Measures the layer behind those that are known; False when there is none."""
+        sums: list[tuple[float, Tensor, Tensor]] = []
+        for run, crop in runs:
+            known = iter(self.layers)
+
+            def norm(
+                layer: nn.GroupNorm, x: Tensor, known: Iterator = known, crop: CropFn = crop
+            ) -> Tensor:
+                measured = next(known, None)
+                if measured is not None:
+                    return measured.apply(x)
+                sums.append(_sums(layer, crop(x)))
+                raise _EnoughError(layer, x[:0])
+
+            try:
+                run(norm)
+            except _EnoughError as enough:
+                layer, like = enough.args
+            else:
+                return False
+        count, total, squares = (sum(column) for column in zip(*sums, strict=True))
+        self.layers.append(_layer(layer, like, count, total, squares))
+        return True
+
+    def norm(self) -> NormFn:
+        """For one run of the network: applies what was measured."""
+        known = iter(self.layers)
+        return lambda layer, x: next(known).apply(x)
+
+
+def _sums(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tensor]:
+    """How many values a group has, their sum and the sum of their squares: (groups,) float64."""
+    groups = x.unflatten(1, (layer.num_groups, -1))
+    count = groups.numel() / layer.num_groups
+    variance, mean = torch.var_mean(groups.float(), dim=(0, 2, 3, 4), correction=0)
+    mean, variance = mean.double().cpu(), variance.double().cpu()
+    return count, mean * count, (variance + mean.square()) * count
+
+
+def _layer(
+    layer: nn.GroupNorm, x: Tensor, count: float, total: Tensor, squares: Tensor
+) -> _Measured:
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp(min=0)
+    per_group = layer.num_channels // layer.num_groups
+    weight, bias = _affine(layer, x)
+    return _Measured(
+        mean.float().repeat_interleave(per_group).to(x.device),
+        variance.float().repeat_interleave(per_group).to(x.device),
+        weight,
+        bias,
+        layer.eps,
+    )
+
+
+def _affine(layer: nn.GroupNorm, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer, wherever its host keeps them: read off what it does.
+
+    Hosts offload, cast and quantise weights, and only the layer itself knows how to get them.
+    """
+    probe = like.new_ones(1, layer.num_channels, 1, 2)
+    probe[..., 1] = -1  # mean 0 and variance 1 in every group
+    high, low = layer(probe).float()[0, :, 0].unbind(1)
+    return (high - low) / 2 * (1 + layer.eps) ** 0.5, (high + low) / 2
