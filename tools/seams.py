@@ -5,7 +5,8 @@
 Without --model a random model of the size the recorded numbers were made with. For each mode:
 disagreement  mean difference of two tiles' pixels where they overlap. Each is decoded on the canvas
               with its own latents on top of the others', so nothing is blended
-border        gradient energy of the picture across lines where tiles end, divided by elsewhere
+border        gradient energy of the picture across lines where tiles end, divided by that across
+              all other borders of cells, since a decoder's steps from cell to cell are no seams
 variance      local variance (5x5) inside overlaps divided by elsewhere, each relative to the
               enlarged input's, so that what the picture shows there does not count
 """
@@ -68,7 +69,7 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
     )
     return Seams(
         _disagreement(restorer, canvas.grid, latents, session),
-        _border(rgb, enlarged, canvas.grid),
+        _border(rgb, canvas.grid),
         _variance(rgb, enlarged, canvas.grid),
         rgb,
     )
@@ -107,7 +108,7 @@ def _overlaps(grid: TileGrid) -> Tensor:
     return count > 1
 
 
-def _border(rgb: Tensor, enlarged: Tensor, grid: TileGrid) -> float:
+def _border(rgb: Tensor, grid: TileGrid) -> float:
     """Energy of steps across lines where a tile begins or ends, relative to all other lines."""
     ratios = []
     for dim, starts in ((2, grid.rows), (3, grid.columns)):
@@ -116,7 +117,9 @@ def _border(rgb: Tensor, enlarged: Tensor, grid: TileGrid) -> float:
             energy = rgb.diff(dim=dim).square().mean(dim=(0, 1, 5 - dim))
             at = torch.zeros(len(energy), dtype=torch.bool)
             at[[line - 1 for line in lines]] = True
-            ratios.append(float(energy[at].mean() / energy[~at].mean()))
+            elsewhere = torch.zeros_like(at)
+            elsewhere[grid.align - 1 :: grid.align] = True  # what lies on borders of cells too
+            ratios.append(float(energy[at].mean() / energy[elsewhere & ~at].mean()))
     return sum(ratios) / max(len(ratios), 1)
 
 
