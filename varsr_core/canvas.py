@@ -65,10 +65,6 @@ class Canvas:
         """(..., grid height, grid width) -> (..., height, width)."""
         return canvas[..., : self.height, : self.width]
 
-    def join(self, tiles: Tensor) -> Tensor:
-        """(images * tiles, 3, tile, tile) -> (images, 3 or 4, height, width), alpha rejoined."""
-        return self.with_alpha(self.crop(self.grid.merge(tiles)), slice(None))
-
     def with_alpha(self, rgb: Tensor, part: slice) -> Tensor:
         """Pictures `part` of the batch, at the output size, with their alpha if they have one."""
         if self.alpha is None:

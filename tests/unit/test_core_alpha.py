@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from test_resampling import weights
 
 from varsr_core.alpha import enlarge_alpha
 from varsr_core.errors import InputError
@@ -34,20 +35,11 @@ def soft(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def weights(before, after):
-    """(after, before): the antialiased bicubic kernel of PIL and torch, written out."""
-    wide = max(1, before / after)
-    centres = (torch.arange(after, dtype=torch.float64) + 0.5) * before / after
-    away = (torch.arange(before) + 0.5 - centres[:, None]).abs() / wide
-    near = 1.5 * away**3 - 2.5 * away**2 + 1
-    far = -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
-    kernel = torch.where(away < 1, near, torch.where(away < 2, far, 0))
-    return (kernel / kernel.sum(1, keepdim=True)).float()
-
-
 def bicubic(alpha, height, width):
     """By dense matrices: torch's own is wrong for results of one column."""
-    resized = weights(alpha.shape[2], height) @ alpha @ weights(alpha.shape[3], width).T
+    resized = (
+        weights(alpha.shape[2], height).float() @ alpha @ weights(alpha.shape[3], width).float().T
+    )
     return resized.clamp(0, 1)
 
 
