@@ -70,12 +70,12 @@ class Neighbourhood:
     def overlapping(self, index: int) -> list[int]:
         """All other tiles that share cells with this one."""
         top, left = self.grid.positions[index]
-        tile = self.grid.tile
-        return [
-            other
-            for other, (y, x) in enumerate(self.grid.positions)
-            if other != index and abs(y - top) < tile and abs(x - left) < tile
-        ]
+        rows, columns = (
+            [number for number, other in enumerate(starts) if abs(other - start) < self.grid.tile]
+            for starts, start in ((self.grid.rows, top), (self.grid.columns, left))
+        )
+        numbers = (row * len(self.grid.columns) + column for row in rows for column in columns)
+        return [number for number in numbers if number != index]
 
     def take_over(self, latent: Tensor, index: int, finished: dict[int, Tensor]) -> Tensor:
         """A tile with its finished neighbours' latents in the overlaps.
