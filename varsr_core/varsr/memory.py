@@ -1,6 +1,7 @@
 """How much memory work on one tile takes, so that a host can make room and batches fit.
 
-Estimates, a little above what was measured: out of memory is still caught and retried.
+Estimates, a little above what tensors take; what kernels need inside is not in them, and out of
+memory is still caught and retried.
 """
 
 from __future__ import annotations
@@ -34,4 +35,5 @@ def _decoding_bytes(model: VARSR) -> int:
     finest = pixels * config.tokenizer.widths[0] * model.tokenizer_dtype.itemsize
     # The input of the finest level's first block still has the next level's width.
     wide = pixels * config.tokenizer.widths[min(1, len(config.tokenizer.widths) - 1)]
-    return LIVE_MAPS * finest + wide * model.tokenizer_dtype.itemsize
+    picture = 2 * 3 * pixels * 4
+    return LIVE_MAPS * finest + wide * model.tokenizer_dtype.itemsize + picture
