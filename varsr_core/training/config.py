@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import InputError
+from .decoder_stage import DecoderSettings
 from .degradation import DegradationSettings
 from .loop import LoopSettings
 from .tokenizer_stage import TokenizerSettings
@@ -23,7 +24,9 @@ class TrainingConfig:
     sizes:          of a new model (see new_model.py); unused where a model is given to start from
     tokenizer:      the stage of the tokenizer
     pretraining:    next-scale prediction without a low-quality picture, before restoring
+    prefix:         the prefix encoder alone, in the way of prefix_stage.py; new models only
     isr:            the stage that makes a restorer
+    decoder:        the decoder once more, on what the restorer makes
     negative_share: of restoring samples that are made bad on purpose, when no folder has such
     zoom:           crops are shrunk at random by factors down to this one
     samples_every:  steps between sample pictures
@@ -36,7 +39,10 @@ class TrainingConfig:
     tokenizer: LoopSettings | None = None
     tokenizer_losses: TokenizerSettings = TokenizerSettings()
     pretraining: LoopSettings | None = None
+    prefix: LoopSettings | None = None
     isr: LoopSettings | None = None
+    decoder: LoopSettings | None = None
+    decoder_losses: DecoderSettings = DecoderSettings()
     diffusion_weight: float = 2.0
     negative_share: float = 0.1
     degradation: DegradationSettings = DegradationSettings()

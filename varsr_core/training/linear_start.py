@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from ..varsr.config import TokenizerConfig
 from ..varsr.model import VARSR
 from ..varsr.vqvae import ResidualBlock, SpatialAttention
+from .least_squares import LeastSquares
 
 SPIKE = 8.0  # deviation that the constants give to a group, in deviations of a feature
 EQUALIZED = 0.3  # power of its own deviation by which a component is divided, none to whole
-RIDGE = 1e-4  # of the mean square of the inputs, keeps the fits well-posed
 RGB = 3
 
 
@@ -64,13 +64,13 @@ def linear_start(model: VARSR, pictures: Tensor, deviation: float) -> None:
     pyramid = [pictures * 2 - 1]
     for _ in tokenizer.widths[1:]:
         pyramid.append(F.pixel_unshuffle(pyramid[-1], 2))
-    basis, sizes = _components(pyramid[-1], tokenizer.latent_channels)
+    basis, sizes = principal_components(pyramid[-1], tokenizer.latent_channels)
     scales = sizes ** (1 - EQUALIZED)
     _set_encoder(model, basis / sizes, scales / scales.square().mean().sqrt() * deviation)
     _set_decoder(model, model.encode_latent(pictures), pyramid)
 
 
-def _components(blocks: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def principal_components(blocks: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Directions (channels, count) in which blocks (N, channels, h, w) vary most; deviations."""
     rows = blocks.movedim(1, -1).flatten(0, 2).double()
     variances, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
@@ -117,13 +117,11 @@ def _set_decoder(model: VARSR, latent: Tensor, pyramid: list[Tensor]) -> None:
 
 def _fit(x: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """The 3x3 convolution, and its bias, that comes closest from x to `wanted`."""
-    rows = F.unfold(x, 3, padding=1).movedim(1, -1).flatten(0, 1).double()
-    rows = torch.cat((rows, torch.ones_like(rows[:, :1])), dim=1)
-    products = rows.T @ rows
-    products.diagonal().add_(RIDGE * products.diagonal().mean())
-    targets = wanted.movedim(1, -1).flatten(0, 2).double()
-    solved = torch.linalg.solve(products, rows.T @ targets).float().T
-    return solved[:, :-1].reshape(-1, x.shape[1], 3, 3), solved[:, -1]
+    squares = LeastSquares(9 * x.shape[1], wanted.shape[1])
+    rows = F.unfold(x, 3, padding=1).movedim(1, -1).flatten(0, 1)
+    squares.add(rows, wanted.movedim(1, -1).flatten(0, 2))
+    weight, bias = (part.to(x) for part in squares.solve())
+    return weight.reshape(-1, x.shape[1], 3, 3), bias
 
 
 def _room(width: int, groups: int) -> int:

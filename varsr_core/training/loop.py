@@ -171,6 +171,12 @@ class Loop:
         """A context in which the model has its averaged weights, where an average is kept."""
         return Averaged(self.parameters, self.average)
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Puts the average in place for good, for what comes after the last step."""
+        for parameter, kept in zip(self.parameters, self.average, strict=False):
+            parameter.copy_(kept)
+
     def resume(self) -> bool:
         """Takes the state of an earlier run, if there is one. Raises CheckpointError."""
         path = self.folder / STATE_FILE

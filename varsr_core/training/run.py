@@ -18,20 +18,27 @@ from ..varsr.model import VARSR
 from ..varsr.weights import build_model, sized_weights
 from .config import TrainingConfig
 from .data import PictureFolder, batches
+from .decoder_stage import DecoderLoss
 from .isr_stage import ISRLoss, encode_target
 from .linear_start import fits, linear_start
-from .loop import Loop, LoopSettings
+from .loop import STATE_FILE, Loop, LoopSettings, StepFn
 from .new_model import config_from_json, new_model
 from .pairs import PairFolder
+from .picture_loss import Features
+from .prefix_stage import PrefixLoss
+from .prefix_start import prefix_start
+from .restorer_start import restorer_fits, restorer_start
 from .samples import save_samples
+from .stream_places import Sample
 from .teacher_forcing import BlockCausalAttention
-from .tokenizer_stage import Features, TokenizerLoss, revive_codes
+from .tokenizer_stage import TokenizerLoss, revive_codes
 
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
 REVIVE_EVERY = 100  # steps between looks for dead codes
 START_BATCHES = 8  # from which a new tokenizer's first weights are solved
+START_PAIRS = 1024  # from which a new restorer's are
 REVIVE_SHARE = 0.5  # of the tokenizer's steps; codes are left to settle after that
 
 
@@ -40,7 +47,7 @@ class Training:
 
     high, low: folders of good and, for the negative of guidance, of bad pictures
     start:     a checkpoint to go on from, or None for a new model of the configured sizes
-    features:  of a perceptual loss for the tokenizer (see tokenizer_stage.py), or None
+    features:  of a perceptual loss (see picture_loss.py), or None
     """
 
     def __init__(
@@ -58,6 +65,9 @@ class Training:
         self.device = device or torch.device("cpu")
         self.new = start is None and not (folder / MODEL_FILE).is_file()
         self.model = self._model(start).to(self.device)
+        self.solved = (
+            start is None and config.pretraining is None and restorer_fits(self.model.config)
+        )
         folder.mkdir(parents=True, exist_ok=True)
 
     def _model(self, start: Path | None) -> VARSR:
@@ -82,7 +92,9 @@ class Training:
         stages = (
             ("tokenizer", self.config.tokenizer, self._tokenizer),
             ("pretraining", self.config.pretraining, self._next_scale),
+            ("prefix", self.config.prefix if self.solved else None, self._prefix),
             ("isr", self.config.isr, self._next_scale),
+            ("decoder", self.config.decoder, self._decoder),
         )
         return all(train(name, settings, deadline) for name, settings, train in stages if settings)
 
@@ -106,15 +118,44 @@ class Training:
                     distributed.broadcast(self.model.quantizer.codebook.weight.data, 0)
             return loss(batch, generator)
 
-        return loop.run(step, deadline=deadline)
+        return _finish(loop, step, deadline)
+
+    def _prefix(self, name: str, settings: LoopSettings, deadline: float) -> bool:
+        if not (self.folder / name / STATE_FILE).exists():
+            prefix_start(self.model, self._samples(settings))
+        module = PrefixLoss(self.model)
+        loop = self._loop(name, module.trained(), settings)
+        loss = _parallel(module)
+        pairs = self._batches(PairFolder(self._pictures()), settings, loop.step)
+
+        def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
+            lq, target, _ = (part.to(self.device) for part in next(pairs))
+            with torch.no_grad():
+                latent = self.model.encode_latent(target)
+            return loss(lq, latent)
+
+        return _finish(loop, step, deadline)
+
+    def _samples(self, settings: LoopSettings) -> list[Sample]:
+        """What the restorer's first weights are solved from."""
+        pairs = self._batches(PairFolder(self._pictures()), settings, 0)
+        samples = []
+        while sum(len(classes) for _, classes, _ in samples) < START_PAIRS:
+            lq, target, classes = (part.to(self.device) for part in next(pairs))
+            samples.append((lq, classes, encode_target(self.model, target)))
+        return samples
 
     def _next_scale(self, name: str, settings: LoopSettings, deadline: float) -> bool:
         restoring = name == "isr"
+        if restoring and self.solved and not (self.folder / name / STATE_FILE).exists():
+            samples = self._samples(settings)
+            if self.config.prefix is None:
+                prefix_start(self.model, samples)
+            restorer_start(self.model, samples)
         module = ISRLoss(self.model, self.config.diffusion_weight)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
-        pairs = PairFolder(self._pictures())
-        pairs = self._batches(pairs, settings, loop.step)
+        pairs = self._batches(PairFolder(self._pictures()), settings, loop.step)
 
         def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
             lq, target, classes = (part.to(self.device) for part in next(pairs))
@@ -126,7 +167,22 @@ class Training:
                 save_samples(self.model, lq, target, self.folder / f"sample_{number:07d}.png")
             return losses
 
-        return loop.run(step, deadline=deadline)
+        return _finish(loop, step, deadline)
+
+    def _decoder(self, name: str, settings: LoopSettings, deadline: float) -> bool:
+        module = DecoderLoss(self.model, self.config.decoder_losses, self.features)
+        loop = self._loop(name, module.trained(), settings)
+        loss = _parallel(module)
+        pairs = self._batches(PairFolder(self._pictures()), settings, loop.step)
+
+        def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
+            lq, target, _ = (part.to(self.device) for part in next(pairs))
+            losses = loss(lq, target, generator)
+            if loop.leads and number % self.config.samples_every == 0:
+                save_samples(self.model, lq, target, self.folder / f"decoder_{number:07d}.png")
+            return losses
+
+        return _finish(loop, step, deadline)
 
     def _loop(self, name: str, parts: list[torch.nn.Module], settings: LoopSettings) -> Loop:
         self.model.requires_grad_(False)
@@ -163,6 +219,14 @@ class Training:
         tensors = sized_weights(self.model)
         checkpoint = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
         save_checkpoint(checkpoint, self.folder / MODEL_FILE, torch.float32, metadata={})
+
+
+def _finish(loop: Loop, step: StepFn, deadline: float) -> bool:
+    """Runs a loop; later stages build on, and save, the averaged weights of those before."""
+    done = loop.run(step, deadline=deadline)
+    if done:
+        loop.settle()
+    return done
 
 
 def _parallel(module: torch.nn.Module) -> torch.nn.Module:

@@ -7,7 +7,6 @@ with all that sampling and the refiner may hand it (paper, section 3.5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..varsr.model import VARSR
-
-Features = Callable[[Tensor], list[Tensor]]
-
-PYRAMID_LEVELS = 4
+from .picture_loss import Features, picture_loss
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,7 @@ class TokenizerLoss(nn.Module):
         with torch.autocast(latent.device.type, enabled=False):  # codes are found in float32
             totals, codebook = quantize(self.model, latent, self.settings.commitment)
         decoded = self.model.decode_unclamped(self._choose(latent, totals, generator))
-        pixels = F.l1_loss(decoded, pictures)
-        perceptual = pyramid_loss(decoded, pictures)
-        if self.features is not None:
-            pairs = zip(self.features(decoded), self.features(pictures), strict=True)
-            perceptual = perceptual + sum(F.l1_loss(a, b.detach()) for a, b in pairs)
+        pixels, perceptual = picture_loss(decoded, pictures, self.features)
         spread = (latent.square().mean().sqrt() - self.settings.deviation).square()
         loss = pixels + self.settings.perceptual * perceptual + codebook + spread
         return {
@@ -105,20 +97,6 @@ def quantize(model: VARSR, latent: Tensor, commitment: float) -> tuple[list[Tens
         )
         totals.append(latent + (total - latent).detach())
     return totals, torch.stack(losses).mean()
-
-
-def pyramid_loss(a: Tensor, b: Tensor) -> Tensor:
-    """L1 of the bands of a Laplacian pyramid: edges and texture weigh as much as flat areas."""
-    loss = a.new_zeros(())
-    for _ in range(PYRAMID_LEVELS):
-        if min(a.shape[2:]) < 2:
-            break
-        small_a, small_b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-        size = a.shape[2:]
-        band = (a - b) - F.interpolate(small_a - small_b, size, mode="bilinear")
-        loss = loss + band.abs().mean()
-        a, b = small_a, small_b
-    return loss
 
 
 @torch.no_grad()
