@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
-import comfy.utils
 import folder_paths
 import torch
 import torch.nn.functional as F
@@ -19,9 +16,7 @@ from torch import Tensor
 
 from ..varsr_core.errors import InputError
 from ..varsr_core.execution import Execution, is_out_of_memory
-from ..varsr_core.progress import Progress
-
-logger = logging.getLogger(__name__)
+from .watching import Watch, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
 MODEL_FOLDER = "varsr"
@@ -38,19 +33,21 @@ class LoadedModel:
     """A network under ComfyUI's memory management.
 
     tile_bytes: memory that work on one tile takes beside the weights
+    sides:      of its token maps, coarse to fine
     """
 
     network: torch.nn.Module
     patcher: comfy.model_patcher.ModelPatcher
     tile_bytes: int
+    sides: tuple[int, ...]
 
 
-def manage(network: torch.nn.Module, tile_bytes: int) -> LoadedModel:
+def manage(network: torch.nn.Module, tile_bytes: int, sides: tuple[int, ...]) -> LoadedModel:
     """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
     patcher = comfy.model_patcher.ModelPatcher(
         network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
     )
-    return LoadedModel(network, patcher, tile_bytes)
+    return LoadedModel(network, patcher, tile_bytes, sides)
 
 
 def execution(model: LoadedModel) -> Execution:
@@ -68,25 +65,14 @@ def execution(model: LoadedModel) -> Execution:
     return Execution(
         device=device,
         prepare=prepare,
-        on_progress=_progress_bar(),
+        on_progress=Watch(model.sides),
         is_out_of_memory=lambda error: (
             isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
         ),
         free_memory=mm.soft_empty_cache,
+        pictures=previews_wanted(),
         spare_bytes=lambda: int(mm.get_free_memory(torch.device("cpu")) * FREE_SHARE),
     )
-
-
-def _progress_bar() -> Callable[[Progress], None]:
-    """Moves the node's bar and honours the cancel button after every piece of work."""
-    bar = comfy.utils.ProgressBar(1)
-
-    def on_progress(progress: Progress) -> None:
-        bar.update_absolute(progress.done, progress.total)
-        logger.debug("%s (%d of %d)", progress.stage, progress.done, progress.total)
-        mm.throw_exception_if_processing_interrupted()
-
-    return on_progress
 
 
 def pick_dtype(choice: str) -> torch.dtype:

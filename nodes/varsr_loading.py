@@ -31,7 +31,7 @@ def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
         operations=runtime.operations(),
         fingerprint=read.fingerprint,
     )
-    return runtime.manage(network, tile_bytes(network))
+    return runtime.manage(network, tile_bytes(network), network.config.schedule.sides)
 
 
 def version_on_disk(checkpoint: str) -> str:

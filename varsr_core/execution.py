@@ -12,7 +12,7 @@ from torch import Tensor
 from .progress import Progress, ProgressFn, silent
 
 Result = TypeVar("Result")
-ReportFn = Callable[[str, Tensor | None], None]
+ReportFn = Callable[[str], None]
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -34,6 +34,7 @@ class Execution:
     on_progress:      called after every piece of work; may raise to cancel
     is_out_of_memory: tells whether an error is worth a retry with fewer tiles
     free_memory:      called before such a retry
+    pictures:         whether on_progress wants sketches of the picture so far
     spare_bytes:      system memory that states of tiles may be parked in, or None where unknown
     """
 
@@ -42,6 +43,7 @@ class Execution:
     on_progress: ProgressFn = silent
     is_out_of_memory: Callable[[Exception], bool] = is_out_of_memory
     free_memory: Callable[[], None] = lambda: None
+    pictures: bool = False
     spare_bytes: Callable[[], int | None] = lambda: None
 
 
@@ -59,10 +61,12 @@ class Session:
         self.total = total
         self.done = 0
 
-    def report(self, pieces: int, stage: str, latent: Tensor | None = None) -> None:
+    def report(
+        self, pieces: int, stage: str, step: int | None = None, picture: Tensor | None = None
+    ) -> None:
         """Tells of finished work; whoever listens may raise to cancel."""
         self.done += pieces
-        self.execution.on_progress(Progress(self.done, self.total, stage, latent))
+        self.execution.on_progress(Progress(self.done, self.total, stage, step, picture))
 
     def attempt(self, tiles: int, work: Callable[[], None]) -> bool:
         """Does `work` on some tiles; False when memory ran out and fewer may fit, which it notes.
@@ -96,8 +100,8 @@ class Session:
     def run(self, tiles: int, work: Callable[[slice, ReportFn], None]) -> None:
         """Runs `work` on consecutive blocks of tiles, smaller ones where memory runs out.
 
-        work: gets the tiles of its block and report(stage, latent or None), which it calls once,
-              when it is done; what it kept before is done anew after a retry
+        work: gets the tiles of its block and report(stage), which it calls once, when it is done;
+              what it kept before is done anew after a retry
         """
         start = 0
         while start < tiles:
@@ -105,9 +109,7 @@ class Session:
             count = part.stop - part.start
             finished = self.attempt(
                 count,
-                lambda part=part, count=count: work(
-                    part, lambda stage, latent=None: self.report(count, stage, latent)
-                ),
+                lambda part=part, count=count: work(part, lambda stage: self.report(count, stage)),
             )
             if finished:
                 start = part.stop

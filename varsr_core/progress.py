@@ -14,13 +14,15 @@ class Progress:
 
     done, total: pieces of work of this call, so done / total is the finished share
     stage:       what was just finished, in the user's words
-    latent:      (N, C, side, side) picture so far of the tiles at work, where there is one
+    step:        which of a tile's steps that was, from 0 on; None for other work
+    picture:     (3, h, w) in [0, 1] a sketch of the picture so far, for callers that want it
     """
 
     done: int
     total: int
     stage: str
-    latent: Tensor | None = None
+    step: int | None = None
+    picture: Tensor | None = None
 
 
 ProgressFn = Callable[[Progress], None]

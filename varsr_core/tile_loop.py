@@ -16,6 +16,7 @@ from torch import Tensor
 from .agreement import Neighbourhood, TilingMode
 from .errors import InputError
 from .execution import Session
+from .sketch import Sketch
 from .tiling import TileGrid
 
 CPU = torch.device("cpu")
@@ -95,6 +96,7 @@ class TileLoop:
     grid:    of one picture, in cells of the latent
     images:  how many pictures
     wanted:  numbers of the tiles to run, if not all; others are left alone, and nobody's neighbours
+    sketch:  painted after every step, for those who watch
     latents: per step (images * tiles, C, S, S) float32 on the CPU; zeros where not wanted
     """
 
@@ -106,7 +108,9 @@ class TileLoop:
         mode: TilingMode,
         session: Session,
         wanted: Sequence[int] | None = None,
+        sketch: Sketch | None = None,
     ) -> None:
+        self.sketch = sketch
         self.work, self.session, self.mode = work, session, mode
         self.around = Neighbourhood(grid)
         self.tiles = images * len(grid)
@@ -231,7 +235,10 @@ class TileLoop:
             block.state.latent = self._agreed(block)
         self._record(block)
         block.k += 1
-        self.session.report(len(block.numbers), self.work.describe(k), block.state.latent)
+        picture = None
+        if self.sketch is not None:
+            picture = self.sketch.painted(block.numbers, self.latents[k][block.numbers])
+        self.session.report(len(block.numbers), self.work.describe(k), k, picture)
 
     def _rewind(self, block: _Block) -> None:
         if block.state is not None:

@@ -17,6 +17,7 @@ from .execution import Execution, Session
 from .mask import blend_inside, check_mask, feathered
 from .noise import TileSeed, tile_seeds
 from .output_size import OutputSize, as_output_size
+from .sketch import Sketch
 from .tile_loop import TileLoop, TileState
 from .tiled_decode import Decoding, TileDecoder
 from .tiling import TileGrid
@@ -47,6 +48,9 @@ class Restorer(Protocol[State]):
 
     def step(self, state: State, k: int) -> None:
         """One scale, or the refiner."""
+
+    def sketch(self, latent: Tensor) -> Tensor:
+        """What a latent shows, cheaply; see SketchFn."""
 
     @property
     def decoder(self) -> TileDecoder:
@@ -151,6 +155,9 @@ class _Run:
         work = RestoringWork(
             self.restorer, self.canvas.grid, enlarged, self.seed, self.session.device
         )
+        sketch = None
+        if self.session.execution.pictures:
+            sketch = Sketch(self.canvas, self.restorer.sketch, enlarged)
         latents = TileLoop(
             work,
             self.canvas.grid.cells(),
@@ -158,6 +165,7 @@ class _Run:
             self.settings.tiling.mode,
             self.session,
             wanted,
+            sketch,
         ).run()
         rgb = torch.zeros_like(enlarged)
         if wanted:

@@ -98,11 +98,13 @@ class ComfyServer:
         interrupt_when: InterruptWhen | None = None,
         timeout: float = 120,
         workflow: Mapping[str, Any] | None = None,
+        preview_method: str | None = None,
     ) -> Run:
         """Queues graph and returns when it has succeeded, failed or been interrupted.
 
         interrupt_when: sees every event of this prompt; the first True presses Cancel.
         workflow: the editor's format, saved into output pictures beside graph.
+        preview_method: the page's setting; versions that have none ignore it.
         """
         client = uuid.uuid4().hex
         connection = websocket.create_connection(
@@ -112,6 +114,8 @@ class ComfyServer:
             # Only honoured as the first message; without it previews do not name their node.
             connection.send(json.dumps(CLIENT_FEATURES))
             extra = {"extra_pnginfo": {"workflow": dict(workflow or {})}}
+            if preview_method is not None:
+                extra["preview_method"] = preview_method
             request = {"prompt": graph, "client_id": client, "extra_data": extra}
             response = requests.post(f"{self.url}/prompt", json=request, timeout=timeout)
             body = response.json()

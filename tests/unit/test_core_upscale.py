@@ -507,7 +507,9 @@ def test_progress_of_an_upscale_rises_to_its_total(mode, pieces):
     scales = [f"scale {k} of 4" for k in range(1, 5)]
     stages = [*([*scales, "refiner"] * 4), *["decode"] * pieces]
     assert [progress.stage for progress in seen] == stages
-    assert all(progress.latent.shape == (1, 32, 4, 4) for progress in seen[:-pieces])
+    steps = [*([*range(per_tile)] * 4), *[None] * pieces]
+    assert [progress.step for progress in seen] == steps
+    assert all(progress.picture is None for progress in seen)
 
 
 @pytest.mark.parametrize(("case", "tiles"), [("several tiles", 3), ("four pictures", 5)])

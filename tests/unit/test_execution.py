@@ -29,7 +29,7 @@ class Work:
         if size > self.capacity or (size > 1 and len(self.tried) in self.fail_at):
             raise torch.OutOfMemoryError("too many")
         self.done += range(part.start, part.stop)
-        report("work", torch.full((size,), part.start))
+        report("work")
 
 
 def session_of(at_once=1, total=0, **services):
@@ -254,13 +254,14 @@ def test_progress_counts_over_all_runs_of_a_session():
     assert session.done == session.total == 9
 
 
-def test_progress_tells_stage_and_latent():
-    seen = []
+def test_progress_tells_stage_step_and_picture():
+    seen, picture = [], torch.rand(3, 2, 2)
     session = session_of(1, total=3, on_progress=seen.append)
     session.run(2, Work())
-    session.report(1, "end")
+    session.report(1, "end", 4, picture)
     assert [progress.stage for progress in seen] == ["work", "work", "end"]
-    assert [p.latent if p.latent is None else p.latent.tolist() for p in seen] == [[0], [1], None]
+    assert [progress.step for progress in seen] == [None, None, 4]
+    assert [progress.picture for progress in seen] == [None, None, picture]
 
 
 def test_failed_attempt_makes_no_progress():

@@ -532,12 +532,12 @@ def test_progress_rises_to_its_total_wherever_memory_runs_out(mode, failure, at_
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_progress_tells_the_step_and_the_latent_of_the_tiles_at_work(mode):
+def test_progress_tells_the_step_that_was_taken(mode):
     seen, work = [], FakeWork()
     run(work, NINE, mode, at_once=4, on_progress=seen.append)
     steps = [(numbers, k) for stage, numbers, k in work.blocks if stage == "step"]
     assert [progress.stage for progress in seen] == [f"step {k}" for _, k in steps]
-    assert [len(progress.latent) for progress in seen] == [len(numbers) for numbers, _ in steps]
+    assert [progress.step for progress in seen] == [k for _, k in steps]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,4 +1,4 @@
-"""VARSR's decoder as `tiled_decode.py` sees it."""
+"""From latents to pixels: VARSR's decoder as `tiled_decode.py` sees it, and a sketch of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..norm_statistics import NormFn
+from ..sketch import LinearSketch, fit_sketch
 from ..tiling import TileGrid
 from .model import VARSR
 
@@ -49,3 +50,11 @@ class VARSRDecoder:
 
     def fine(self, features: Tensor, norm: NormFn) -> Tensor:
         return self.model.to_picture(self.model.decoder.fine(features, norm)).clamp(0, 1)
+
+
+def linear_sketch(model: VARSR) -> LinearSketch:
+    """Fitted when it is first wanted; the model must be on its device by then."""
+    if model.sketch is None:
+        device = next(model.quantizer.parameters()).device
+        model.sketch = fit_sketch(model.encode_latent, device)
+    return model.sketch

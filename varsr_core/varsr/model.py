@@ -7,6 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from ..sketch import LinearSketch
 from .config import VARSRConfig
 from .prefix import PrefixEncoder
 from .quantizer import Quantizer
@@ -36,6 +37,7 @@ class VARSR(nn.Module):
     ) -> None:
         super().__init__()
         self.fingerprint = fingerprint
+        self.sketch: LinearSketch | None = None  # see decoding.py
         tokenizer, width = config.tokenizer, config.transformer.width
         channels = tokenizer.latent_channels
         self.config = config

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..noise import TileSeed
-from .decoding import VARSRDecoder
+from .decoding import VARSRDecoder, linear_sketch
 from .model import VARSR
 from .sample import (
     RefineSettings,
@@ -62,6 +62,9 @@ class VARSRRestorer:
             self.refining,
         )
         state.latents.append(state.latent + residual)
+
+    def sketch(self, latent: Tensor) -> Tensor:
+        return linear_sketch(self.model)(latent)
 
     @property
     def decoder(self) -> VARSRDecoder:

@@ -18,10 +18,11 @@ from ..errors import InputError
 from ..execution import Execution, ReportFn, Session
 from ..noise import tile_seeds
 from ..output_size import OutputSize, as_output_size
-from ..tile_loop import TileLoop
+from ..sketch import Sketch
+from ..tile_loop import TileLoop, TileWork
 from ..tiled_decode import Decoding
 from ..tiling import TileGrid
-from .decoding import VARSRDecoder
+from .decoding import VARSRDecoder, linear_sketch
 from .model import VARSR
 from .sample import RefineSettings, SampleSettings
 from .state import Prefix, TokenPyramid
@@ -67,7 +68,7 @@ def encode_tokens(
         ids, latents, _ = model.quantizer.encode(model.encode_latent(tiles))
         part = TokenPyramid(tuple(ids), tuple(latents), canvas, model.fingerprint)
         parts.append(part.to(image.device))
-        report("tokens", latents[-1])
+        report("tokens")
 
     _each_tile(canvas, image, session, work)
     return TokenPyramid.concatenate(parts)
@@ -97,7 +98,7 @@ def sample_tokens(
     work = SamplingWork(
         model, prefix.tokens, settings, seeds, session.device, tokens, first_scale, stop_scale
     )
-    latents = TileLoop(work, canvas.grid.cells(), canvas.images, canvas.mode, session).run()
+    latents = _loop(model, work, canvas, session).run()
     return TokenPyramid(
         tuple(work.token_ids), tuple(latents), canvas, model.fingerprint, hidden=work.hidden
     ).to(prefix.tokens.device)
@@ -115,7 +116,7 @@ def refine_tokens(
     session = Session(execution, canvas.tiles)
     seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
     work = RefiningWork(model, tokens, settings, seeds, session.device)
-    latents = TileLoop(work, canvas.grid.cells(), canvas.images, canvas.mode, session).run()
+    latents = _loop(model, work, canvas, session).run()
     return replace(tokens, refined=latents[-1].to(tokens.hidden.device))
 
 
@@ -216,6 +217,12 @@ def _check_scales(
             f"{prefix.canvas.height}; encode both with the same output size and overlap"
         )
     return stop
+
+
+def _loop(model: VARSR, work: TileWork, canvas: Canvas, session: Session) -> TileLoop:
+    sketch = Sketch(canvas, linear_sketch(model)) if session.execution.pictures else None
+    cells = canvas.grid.cells()
+    return TileLoop(work, cells, canvas.images, canvas.mode, session, sketch=sketch)
 
 
 def _geometry(canvas: Canvas) -> tuple[int, int, int, TileGrid]:
