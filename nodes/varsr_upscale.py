@@ -8,6 +8,7 @@ from ..varsr_core.upscale import UpscaleSettings, upscale
 from ..varsr_core.varsr.restorer import VARSRRestorer
 from ..varsr_core.varsr.sample import RefineSettings
 from . import inputs, runtime
+from .comparison import comparison
 from .runtime import advanced, schema, to_core
 
 
@@ -62,4 +63,5 @@ class Upscale(io.ComfyNode):
             mask=runtime.mask_to_core(mask),
             execution=runtime.execution(model),
         )
-        return io.NodeOutput(*runtime.to_comfy_with_alpha(restored, image.shape[-1] == 4))
+        result, transparency = runtime.to_comfy_with_alpha(restored, image.shape[-1] == 4)
+        return io.NodeOutput(result, transparency, ui=comparison(image, result))

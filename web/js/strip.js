@@ -1,0 +1,81 @@
+// A strip of the scales: fills as they are sampled; on a node that can resume, a click says where.
+
+import { styled } from "./style.js";
+
+const HEIGHT = 26;
+const DEFAULT_SIDES = [1, 2, 3, 5, 8, 12, 16]; // of the model that comes with the pack
+const RESUME_WIDGET = "first_scale";
+
+export class Strip {
+    constructor(node) {
+        this.node = node;
+        this.height = HEIGHT;
+        this.element = styled("div", "varsr-strip");
+        this.shares = [];
+        this.resume = node.widgets?.find((widget) => widget.name === RESUME_WIDGET);
+        if (this.resume) this.followWidget();
+        this.restore();
+    }
+
+    get sides() {
+        return this.node.properties?.varsr_sides ?? DEFAULT_SIDES;
+    }
+
+    restore() {
+        const buttons = this.sides.map((side, scale) => this.button(side, scale));
+        this.element.replaceChildren(...buttons);
+        this.draw();
+    }
+
+    /** told: what the node says while it works, see nodes/watching.py. */
+    fill(told) {
+        if (String(told.sides) !== String(this.sides)) {
+            this.node.properties.varsr_sides = told.sides;
+            this.restore();
+        }
+        const tiles = Math.max(...told.tiles, 1);
+        this.shares = told.tiles.map((count) => count / tiles);
+        this.element.title = told.done === told.total ? "" : told.stage;
+        this.draw();
+    }
+
+    button(side, scale) {
+        const button = styled("button", "varsr-scale");
+        button.type = "button";
+        button.textContent = side;
+        button.disabled = !this.resume;
+        button.title = this.resume
+            ? `Keep the ${scale} scales before this one of "tokens", and go on here`
+            : `Scale ${scale + 1}: ${side} x ${side} tokens a tile`;
+        button.addEventListener("pointerdown", (event) => event.stopPropagation());
+        button.addEventListener("click", () => this.choose(scale));
+        return button;
+    }
+
+    choose(scale) {
+        this.resume.value = this.resume.value === scale ? 0 : scale;
+        this.resume.callback?.(this.resume.value);
+        this.draw();
+        this.node.graph?.setDirtyCanvas(true, true);
+    }
+
+    followWidget() {
+        const callback = this.resume.callback;
+        this.resume.callback = (...given) => {
+            const result = callback?.apply(this.resume, given);
+            this.draw();
+            return result;
+        };
+    }
+
+    draw() {
+        const kept = this.resume?.value ?? 0;
+        [...this.element.children].forEach((button, scale) => {
+            const share = this.shares[scale] ?? 0;
+            button.style.setProperty("--varsr-share", `${Math.round(100 * share)}%`);
+            button.classList.toggle("varsr-kept", scale < kept);
+            button.classList.toggle("varsr-first", kept > 0 && scale === kept);
+            button.ariaPressed = String(kept > 0 && scale === kept);
+        });
+    }
+}
