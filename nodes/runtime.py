@@ -129,9 +129,14 @@ def model_folder() -> Path:
 def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:
     """IMAGE (B, H, W, C) -> (B, C, H, W) float32; with a MASK of transparency, RGB and alpha."""
     image = image.movedim(-1, 1).float()
-    if alpha is None or image.shape[1] == 4:
+    if alpha is None or image.shape[1] not in (1, 3):
         return image
     transparency = mask_to_core(alpha)
+    if len(transparency) not in (1, len(image)):
+        raise InputError(
+            f"alpha has {len(transparency)} masks and image {len(image)} pictures; one mask for "
+            "all, or one for each, is expected"
+        )
     size = image.shape[2:]
     if transparency.shape[2:] != size:  # Load Image's, of 64 x 64, for a picture without one
         transparency = F.interpolate(transparency, size, mode="bilinear", align_corners=False)

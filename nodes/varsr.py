@@ -16,19 +16,19 @@ from .varsr_upscale import Upscale
 class LoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = runtime.model_files() or [varsr_loading.NO_FILES]
         return schema(
             node_id="VARSR_LoadModel",
             display_name="Load VARSR Model",
-            description="Loads a VARSR model from models/varsr: one converted file, or VARSR.pth "
-            "with VQVAE.pth beside it.",
+            description="Loads the small model that comes with this pack, or a VARSR model from "
+            "models/varsr: one converted file, or VARSR.pth with VQVAE.pth beside it.",
             search_aliases=["super resolution", "restore", "checkpoint", "next scale", "var"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=files,
-                    tooltip="A file of models/varsr: a converted .safetensors loads fastest; for "
-                    "VARSR.pth, VQVAE.pth is taken from the same folder.",
+                    options=varsr_loading.choices(),
+                    tooltip="varsr_nano comes with this pack and is small; the others are files "
+                    "of models/varsr. A converted .safetensors loads fastest; for VARSR.pth, "
+                    "VQVAE.pth is taken from the same folder.",
                 ),
                 io.Combo.Input(
                     "dtype",

@@ -7,20 +7,18 @@ from pathlib import Path
 from ..varsr_core.checkpoint import load_checkpoint
 from ..varsr_core.errors import CheckpointError
 from ..varsr_core.varsr.memory import tile_bytes
-from ..varsr_core.varsr.release import FILES, REPOSITORY, TOKENIZER_FILE
+from ..varsr_core.varsr.release import FILES, NANO_FILE, REPOSITORY, TOKENIZER_FILE
 from ..varsr_core.varsr.weights import build_model
 from . import runtime
 from .attention import pick_attention
 
-NO_FILES = "no file in models/varsr yet"
+NANO = "varsr_nano (built in)"
 PICKLES = (".pth", ".pt", ".ckpt")
 
 
 def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
     """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
-    if checkpoint == NO_FILES:
-        raise CheckpointError(f"checkpoint: {where_to_get()}")
-    path = runtime.model_path(checkpoint)
+    path = _path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
     read = load_checkpoint(_files(path))
@@ -36,9 +34,14 @@ def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
 
 def version_on_disk(checkpoint: str) -> str:
     """Changes when a file is replaced, so that ComfyUI loads it again."""
-    found = [path for path in _files(runtime.model_path(checkpoint)) if path.is_file()]
+    found = [path for path in _files(_path(checkpoint)) if path.is_file()]
     stats = [(path, path.stat()) for path in found]
     return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in stats)
+
+
+def choices() -> list[str]:
+    """What the Load node offers: the model that comes with the pack first."""
+    return [NANO, *runtime.model_files()]
 
 
 def where_to_get() -> str:
@@ -47,6 +50,10 @@ def where_to_get() -> str:
         f"put {' and '.join(FILES)} from https://huggingface.co/{REPOSITORY} into {folder}, or, "
         f"in the folder of this pack, run: python -m varsr_core.download {folder}"
     )
+
+
+def _path(checkpoint: str) -> Path:
+    return NANO_FILE if checkpoint == NANO else runtime.model_path(checkpoint)
 
 
 def _files(path: Path) -> list[Path]:

@@ -37,7 +37,7 @@ class Watch:
         self.context = get_executing_context()
         self.next_preview = self.next_event = 0.0
         self.sides, self.done = sides, 0
-        self.tiles = [0] * len(sides)  # that have this scale
+        self.tiles = [0] * len(sides)  # that have a scale
 
     def __call__(self, progress: Progress) -> None:
         preview = None
@@ -72,6 +72,7 @@ class Watch:
             "done": progress.done,
             "total": progress.total,
             "sides": self.sides,
+            "all_tiles": progress.tiles,
             "tiles": list(self.tiles),  # sent later, from another thread
         }
         server.send_sync(EVENT, told, server.client_id)

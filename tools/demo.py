@@ -2,8 +2,8 @@
 
     python3 tools/demo.py [PICTURE]
 
-Needs nothing but Python: it sets up what it uses below this folder (see environment.py). It makes
-a small checkpoint with random weights: the picture shows that everything runs, and means nothing.
+Needs nothing but Python: it sets up what it uses below this folder (see environment.py). The model
+is the small one that comes with the pack.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ if TYPE_CHECKING:
 HOST = "0.30.0"
 WORKFLOW = ROOT / "example_workflows" / "api" / "varsr_upscale.json"
 PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
-NOT_SHIPPED = (".git", ".venv", ".comfyui", "output", "__pycache__", ".*_cache")
+NOT_SHIPPED = (".git", ".venv", ".comfyui", ".train", "output", "__pycache__", ".*_cache")
 
 
 @contextmanager
-def comfyui(host: Path, picture: Path) -> Iterator[tuple[ComfyServer, dict, Path]]:
-    """A running ComfyUI with this pack and the picture in place, the shipped workflow, and the
-    path of the checkpoint that it names, still to be put there."""
+def comfyui(host: Path, picture: Path) -> Iterator[tuple[ComfyServer, dict]]:
+    """A running ComfyUI with this pack and the picture in place, and the shipped workflow."""
     from comfy_server import ComfyServer
     from PIL import Image
 
@@ -46,10 +45,8 @@ def comfyui(host: Path, picture: Path) -> Iterator[tuple[ComfyServer, dict, Path
         pack = Path(scratch) / "ComfyUI-VARSR"
         shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
         with ComfyServer(host, pack, Path(scratch) / "comfyui") as server:
-            models = server.base / "models" / "varsr"
-            models.mkdir(parents=True, exist_ok=True)
             server.upload(Image.open(picture), node(graph, "LoadImage")["image"])
-            yield server, graph, models / node(graph, "VARSR_LoadModel")["checkpoint"]
+            yield server, graph
 
 
 def node(graph: dict, kind: str) -> dict:
@@ -59,13 +56,7 @@ def node(graph: dict, kind: str) -> dict:
 
 def run(picture: Path, host: Path) -> Path:
     """Runs the shipped workflow on a picture; returns where the result lies."""
-    from random_checkpoint import SMALL, write_release
-
-    from varsr_core.convert import DTYPES, convert_files
-
-    with comfyui(host, picture) as (server, graph, checkpoint):
-        release = write_release(server.base / "release", SMALL)
-        convert_files(list(release), checkpoint, DTYPES["bf16"])
+    with comfyui(host, picture) as (server, graph):
         done = server.run(graph, timeout=600)
         if not done.succeeded:
             raise SystemExit(f"the run failed: {done.error}\n{server.log[-3000:]}")
@@ -87,7 +78,6 @@ def main() -> int:
         return subprocess.run([prepared.python, __file__, arguments.picture]).returncode
     output = run(arguments.picture.resolve(), prepared.hosts[HOST])
     print(f"picture: {output}")
-    print("Made with random weights: it shows that everything runs, and has no meaning.")
     return 0
 
 

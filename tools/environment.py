@@ -11,6 +11,7 @@ Needs nothing but a bare Python >= 3.10, since it runs before anything is instal
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,9 @@ PINS = ("torch==2.13.0", "torchvision==0.28.0", "torchaudio==2.11.0")
 
 # Hundreds of megabytes of example pictures and help pages; hosts boot without them.
 UNUSED_BY_TESTS = ("comfyui-workflow-templates", "comfyui-embedded-docs")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
 
 MARK = "# cpu-torch patch"
 NMS_SCHEMA = f"""{MARK}: the library that declares these operators is linked to CUDA
@@ -117,6 +121,30 @@ def prepare() -> Environment:
     STAMP.write_text(fingerprint)
     _say(f"ready after {time.monotonic() - started:.0f} s")
     return environment
+
+
+def prepare_browser() -> Path:
+    """The browser that tests of the page run in; installs Debian's Chromium where that is allowed.
+
+    Raises PreparationError where there is none.
+    """
+    found = _browser()
+    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        _say(f"installing {' '.join(BROWSER_PACKAGES)}")
+        quiet = {"check": False, "stdout": subprocess.DEVNULL}
+        subprocess.run(["apt-get", "update", "-qq"], **quiet)
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends"]
+        subprocess.run([*install, *BROWSER_PACKAGES], **quiet)
+        found = _browser()
+    if found is None:
+        names = ", ".join(BROWSERS)
+        raise PreparationError(f"none of {names} is installed, and tests of the page need one.")
+    return found
+
+
+def _browser() -> Path | None:
+    paths = (shutil.which(name) for name in BROWSERS)
+    return next((Path(path) for path in paths if path), None)
 
 
 def _fingerprint() -> str:

@@ -100,8 +100,11 @@ def convert(files: tuple[Path, Path], output: Path) -> None:
 
 def compare(host: Path, files: tuple[Path, Path], converted: Path, rounds: int) -> None:
     """The picture in ComfyUI and the plain way, in turn."""
-    with comfyui(host, PHOTOGRAPH) as (server, graph, checkpoint):
-        checkpoint.symlink_to(converted)
+    with comfyui(host, PHOTOGRAPH) as (server, graph):
+        models = server.base / "models" / "varsr"
+        models.mkdir(parents=True, exist_ok=True)
+        (models / converted.name).symlink_to(converted)
+        node(graph, "VARSR_LoadModel")["checkpoint"] = converted.name
         idle, ours, plain = server.rss_anon(), [], []
         for seed in range(rounds):
             node(graph, "VARSR_Upscale")["seed"] = seed

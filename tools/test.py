@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-from environment import ROOT, PreparationError, prepare
+from environment import ROOT, PreparationError, prepare, prepare_browser
 
 # The second is what the ComfyUI registry checks on publishing: exec, eval and ";".
 RUFF_CHECKS = (["check", "."], ["check", "--select", "S102,S307,E702", "."])
@@ -19,7 +19,7 @@ RUFF_CHECKS = (["check", "."], ["check", "--select", "S102,S307,E702", "."])
 
 def main(arguments: list[str]) -> int:
     try:
-        environment = prepare()
+        environment, browser = prepare(), prepare_browser()
     except PreparationError as error:
         print(f"The test environment could not be made: {error}", file=sys.stderr)
         return 1
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         [environment.python, "-m", "pytest", *(arguments or ["tests"])],
         check=False,
         cwd=ROOT,
-        env={**os.environ, "COMFYUI_HOSTS": json.dumps(hosts)},
+        env={**os.environ, "COMFYUI_HOSTS": json.dumps(hosts), "COMFYUI_BROWSER": str(browser)},
     ).returncode
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from varsr_core.checkpoint import load_checkpoint, save_checkpoint
+from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.training.config import read_config
 from varsr_core.training.run import MODEL_FILE, Training
 
@@ -35,6 +35,8 @@ CONFIG = ROOT / "varsr_core" / "training" / "nano.json"
 PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
 SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
 POOLS = (None, 5, 11, 19)  # the blur that each slice begins with
+# Of the transformer; one row a quality class.
+CLASS_TABLES = ("class_embedding.weight", "modulation.weight")
 WEIGHTS = (2.0, 4.0, 6.0, 8.0)  # of the slices: each then adds about as much to the loss
 
 
@@ -90,11 +92,21 @@ def train(arguments: argparse.Namespace) -> None:
     print("done" if done else "stopped; the same command goes on")
 
 
-def ship(run: Path, out: Path) -> None:
-    """The model of a run in half precision."""
+def ship(run: Path, out: Path, distance: float) -> None:
+    """The model of a run in half precision.
+
+    distance: of the negative class from the positive, as a share of what was learned; guidance g
+              then does about what distance * g did
+    """
     out.parent.mkdir(exist_ok=True)
     checkpoint = load_checkpoint([run / MODEL_FILE])
-    save_checkpoint(checkpoint, out, torch.bfloat16, metadata={})
+    tensors = dict(checkpoint.tensors)
+    own = (name for name in checkpoint.tensors if name.startswith("transformer."))
+    for name in (name for name in own if name.endswith(CLASS_TABLES)):
+        good, bad = tensors[name]
+        tensors[name] = torch.stack((good, torch.lerp(good, bad, distance)))
+    made = Checkpoint(checkpoint.family, tensors, fingerprint(tensors), {})
+    save_checkpoint(made, out, torch.float16, metadata={})
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -115,13 +127,14 @@ def main() -> None:
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)
     shipping.add_argument("out", type=Path)
+    shipping.add_argument("--class-distance", type=float, default=1.0)
     arguments = parser.parse_args()
     if arguments.command == "pack-features":
         pack_features(arguments.features)
     elif arguments.command == "train":
         train(arguments)
     else:
-        ship(arguments.run, arguments.out)
+        ship(arguments.run, arguments.out, arguments.class_distance)
 
 
 if __name__ == "__main__":

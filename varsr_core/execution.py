@@ -52,13 +52,14 @@ class Session:
 
     size:  how many tiles are worked on at once; begins at what `prepare` said, and only shrinks
     total: pieces of work, for progress: one step of one tile each
+    tiles: of all pictures, for progress; 0 where work has no steps
     """
 
-    def __init__(self, execution: Execution, total: int) -> None:
+    def __init__(self, execution: Execution, total: int, tiles: int = 0) -> None:
         self.execution = execution
         self.device = execution.device
         self.size = max(1, execution.prepare())
-        self.total = total
+        self.total, self.tiles = total, tiles
         self.done = 0
 
     def report(
@@ -66,7 +67,8 @@ class Session:
     ) -> None:
         """Tells of finished work; whoever listens may raise to cancel."""
         self.done += pieces
-        self.execution.on_progress(Progress(self.done, self.total, stage, step, picture))
+        told = Progress(self.done, self.total, stage, self.tiles, step, picture)
+        self.execution.on_progress(told)
 
     def attempt(self, tiles: int, work: Callable[[], None]) -> bool:
         """Does `work` on some tiles; False when memory ran out and fewer may fit, which it notes.

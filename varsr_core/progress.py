@@ -14,6 +14,7 @@ class Progress:
 
     done, total: pieces of work of this call, so done / total is the finished share
     stage:       what was just finished, in the user's words
+    tiles:       of all pictures of this call, where its steps are counted; else 0
     step:        which of a tile's steps that was, from 0 on; None for other work
     picture:     (3, h, w) in [0, 1] a sketch of the picture so far, for callers that want it
     """
@@ -21,6 +22,7 @@ class Progress:
     done: int
     total: int
     stage: str
+    tiles: int = 0
     step: int | None = None
     picture: Tensor | None = None
 

@@ -129,7 +129,8 @@ class _Run:
         agreed = self.canvas.agreed and mask is None
         self.decoding = Decoding(restorer.decoder, self.canvas.grid, agreed)
         pieces = len(self.canvas.grid) * restorer.steps + self.decoding.pieces
-        self.session = Session(execution, len(image) * pieces)
+        tiles = len(image) * len(self.canvas.grid)
+        self.session = Session(execution, len(image) * pieces, tiles)
 
     def all(self) -> Tensor:
         image, canvas = self.image, self.canvas
@@ -223,6 +224,6 @@ def match_image_colors(
     """
     check_pixels(image, "image")
     check_pixels(reference, "reference")
-    rgb, alpha = image[:, :3], image[:, 3:]
+    rgb, alpha = image[:, :3].expand(-1, 3, -1, -1), image[:, 3:]
     reference = resize(reference, *image.shape[2:])[:, :3].expand(-1, 3, -1, -1)
     return torch.cat((match_colors(rgb, reference, mode, strength), alpha), dim=1)

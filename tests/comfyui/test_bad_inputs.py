@@ -275,3 +275,17 @@ def sampled(uploaded: str, **settings: float) -> tuple[Graph, Link, Link]:
     model = graph.load()
     prefix = graph.prefix(model, graph.picture(uploaded))
     return graph, model, graph.sample(model, prefix, **settings)
+
+
+def test_masks_of_transparency_must_be_one_or_as_many_as_pictures(
+    server: ComfyServer, uploaded: str
+) -> None:
+    graph = Graph()
+    image = graph.add("pictures", "RepeatImageBatch", image=graph.picture(uploaded), amount=3)
+    mask = graph.add("white", "SolidMask", value=1.0, width=8, height=8)
+    two = graph.add(
+        "two", "RepeatImageBatch", image=graph.add("i", "MaskToImage", mask=mask), amount=2
+    )
+    masks = graph.add("masks", "ImageToMask", image=two, channel="red")
+    graph.save(graph.upscale(graph.load(), image, alpha=masks))
+    refused(server, graph, "VARSR_Upscale", ["alpha has 2 masks and image 3 pictures"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from comfy_graphs import upscale_graph
-from comfy_pictures import failing, restore, structured_picture
+from comfy_pictures import restore, structured_picture
 from comfy_server import HOST_VERSIONS, ONE_THREAD, ComfyServer
 
-NO_FILES = "no file in models/varsr yet"
+NANO = "varsr_nano (built in)"
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,12 @@ def offered(server: ComfyServer) -> list[str]:
     return server.object_info("VARSR_LoadModel")["input"]["required"]["checkpoint"][1]["options"]
 
 
-def test_empty_folders_are_said_to_be_empty(bare_server: ComfyServer, elsewhere: Path) -> None:
-    assert offered(bare_server) == [NO_FILES]
+def test_the_built_in_model_is_there_without_any_file(bare_server: ComfyServer) -> None:
+    assert offered(bare_server) == [NANO]
     picture = bare_server.upload(structured_picture(16, 16), "small.png")
-    graph = upscale_graph(picture, NO_FILES)
+    graph = upscale_graph(picture, NANO)
     graph.pop("dump")
-    message = failing(bare_server, graph, "VARSR_LoadModel", "CheckpointError")
-    for words in ("VQVAE.pth and VARSR.pth", "https://huggingface.co/", str(elsewhere)):
-        assert words in message
+    restore(bare_server, graph)
 
 
 def test_files_of_both_folders_are_offered_and_load(
@@ -58,7 +56,9 @@ def test_files_of_both_folders_are_offered_and_load(
     own = bare_server.base / "models" / "varsr"
     own.mkdir()
     shutil.copy(checkpoints / "micro.safetensors", own / "here.safetensors")
-    assert set(offered(bare_server)) == {"there.safetensors", "here.safetensors"}
+    first, *others = offered(bare_server)
+    assert first == NANO
+    assert set(others) == {"there.safetensors", "here.safetensors"}
     picture = bare_server.upload(structured_picture(16, 16), "small.png")
     for name in ("there.safetensors", "here.safetensors"):
         graph = upscale_graph(picture, name)

@@ -54,6 +54,7 @@ def test_finished_tiles_of_every_scale_are_told(server: ComfyServer, uploaded: s
     told = [event.data for event in run.events if event.type == "varsr.progress"]
     assert {data["node"] for data in told} == {"upscale"}
     assert all(data["sides"] == SIDES for data in told)
+    assert {data["all_tiles"] for data in told} == {TILES}
     assert told[-1]["tiles"] == [TILES] * len(SIDES)
     assert told[-1]["done"] == told[-1]["total"]
     assert told[0]["tiles"] == [1, 0, 0, 0]

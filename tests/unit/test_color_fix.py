@@ -148,3 +148,10 @@ def test_grey_reference_serves_a_picture_with_colours():
     found = match_image_colors(image, grey, "adain")
     expected = match_image_colors(image, grey.expand(-1, 3, -1, -1), "adain")
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["adain", "wavelet", "lab", "none"])
+def test_grey_picture_of_one_channel_gets_the_colours_of_its_reference(mode):
+    grey, reference = models.picture(20, 30, channels=1), models.picture(20, 30, seed=1)
+    found = match_image_colors(grey, reference, mode)
+    assert torch.equal(found, match_image_colors(grey.expand(-1, 3, -1, -1), reference, mode))

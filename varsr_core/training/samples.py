@@ -11,6 +11,7 @@ from torch import Tensor
 from ..noise import TileSeed
 from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
+from ..varsr.sample import RefineSettings, SampleSettings
 from ..varsr.transformer import attention
 from .teacher_forcing import BlockCausalAttention
 
@@ -19,11 +20,11 @@ MAX_SAMPLES = 4
 
 @torch.no_grad()
 def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
-    """Writes one row a picture: low quality, unrefined, refined, target."""
+    """Writes one row a picture: low quality, unrefined, refined, target; without guidance."""
     device = next(model.parameters()).device
     lq, target = lq[:MAX_SAMPLES].to(device), target[:MAX_SAMPLES].to(device)
     with Sampling(model), torch.autocast(device.type, enabled=False):
-        restorer = VARSRRestorer(model)
+        restorer = VARSRRestorer(model, SampleSettings(guidance=0), RefineSettings(guidance=0))
         state = restorer.start(lq, [TileSeed(number, number) for number in range(len(lq))])
         for k in range(restorer.steps - 1):
             restorer.step(state, k)

@@ -93,7 +93,7 @@ def sample_tokens(
     """
     stop_scale = _check_scales(model, prefix, tokens, first_scale, stop_scale)
     canvas = prefix.canvas
-    session = Session(execution, canvas.tiles * stop_scale)
+    session = Session(execution, canvas.tiles * stop_scale, canvas.tiles)
     seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
     work = SamplingWork(
         model, prefix.tokens, settings, seeds, session.device, tokens, first_scale, stop_scale

@@ -12,8 +12,7 @@ export class Strip {
         this.height = HEIGHT;
         this.element = styled("div", "varsr-strip");
         this.shares = [];
-        this.resume = node.widgets?.find((widget) => widget.name === RESUME_WIDGET);
-        if (this.resume) this.followWidget();
+        this.followed = new WeakSet();
         this.restore();
     }
 
@@ -21,7 +20,13 @@ export class Strip {
         return this.node.properties?.varsr_sides ?? DEFAULT_SIDES;
     }
 
+    /** The widget that says where to go on; looked up anew, since loading may replace it. */
+    get resume() {
+        return this.node.widgets?.find((widget) => widget.name === RESUME_WIDGET);
+    }
+
     restore() {
+        this.followWidget();
         const buttons = this.sides.map((side, scale) => this.button(side, scale));
         this.element.replaceChildren(...buttons);
         this.draw();
@@ -33,8 +38,7 @@ export class Strip {
             this.node.properties.varsr_sides = told.sides;
             this.restore();
         }
-        const tiles = Math.max(...told.tiles, 1);
-        this.shares = told.tiles.map((count) => count / tiles);
+        this.shares = told.tiles.map((count) => count / Math.max(told.all_tiles, 1));
         this.element.title = told.done === told.total ? "" : told.stage;
         this.draw();
     }
@@ -53,16 +57,20 @@ export class Strip {
     }
 
     choose(scale) {
-        this.resume.value = this.resume.value === scale ? 0 : scale;
-        this.resume.callback?.(this.resume.value);
+        const { resume } = this;
+        resume.value = resume.value === scale ? 0 : scale;
+        resume.callback?.(resume.value);
         this.draw();
         this.node.graph?.setDirtyCanvas(true, true);
     }
 
     followWidget() {
-        const callback = this.resume.callback;
-        this.resume.callback = (...given) => {
-            const result = callback?.apply(this.resume, given);
+        const { resume } = this;
+        if (!resume || this.followed.has(resume)) return;
+        this.followed.add(resume);
+        const { callback } = resume;
+        resume.callback = (...given) => {
+            const result = callback?.apply(resume, given);
             this.draw();
             return result;
         };

@@ -1,0 +1,217 @@
+"""The pack in ComfyUI's page, in a real browser: templates, previews, strip, slider, help."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfy_page import ComfyPage, opened
+from comfy_server import ComfyServer
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / "example_workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
+SHARES = "button => getComputedStyle(button).getPropertyValue('--varsr-share')"
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    found = os.environ.get("COMFYUI_BROWSER")
+    if not found:
+        pytest.fail("COMFYUI_BROWSER names no browser. Run these tests with: python3 tools/test.py")
+    return found
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes 2.0"])
+def page(request: pytest.FixtureRequest, browser: str, server: ComfyServer) -> Iterator[ComfyPage]:
+    """Errors count at the end, whatever test they happened in."""
+    server.upload(Image.open(PHOTOGRAPH), PHOTOGRAPH.name)
+    with opened(browser, server, vue=request.param) as page:
+        page.mode = f"{server.host.parent.name}_{'vue' if request.param else 'classic'}"
+        yield page
+        assert page.errors == []
+        assert page.failed == []
+
+
+def workflow(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text())
+
+
+def api_graph(name: str) -> dict:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+
+
+def as_in(known: dict, graph: dict) -> dict:
+    """A graph without the inputs that this version's core nodes have and `known` does not."""
+    return {
+        number: {
+            "class_type": node["class_type"],
+            "inputs": {k: v for k, v in node["inputs"].items() if k in known[number]["inputs"]},
+        }
+        for number, node in graph.items()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_template_loads_whole_and_queues_its_api_graph(page: ComfyPage, name: str) -> None:
+    page.load(workflow(name))
+    missing = page.page.evaluate(
+        "() => app.graph._nodes.filter(n => !LiteGraph.registered_node_types[n.type])"
+        ".map(n => n.type)"
+    )
+    assert missing == []
+    assert as_in(api_graph(name), page.prompt()) == api_graph(name)
+    page.shoot(f"{page.mode}_{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "node"), [("varsr_upscale", "VARSR_Upscale"), ("varsr_stages", "VARSR_Sample")]
+)
+def test_template_runs_with_previews_and_a_strip_that_fills(
+    page: ComfyPage, name: str, node: str
+) -> None:
+    page.load(workflow(name))
+    told = page.run()
+    assert told[-1][0] == "execution_success", told[-1]
+    number = str(page.on_node(node, "return node.id"))
+    previews = [detail for kind, detail in told if kind == "preview" and detail["node"] == number]
+    sides = page.on_node(node, "return node.varsrStrip.sides")
+    assert len(previews) >= len(sides) - 3  # from the fourth scale on, one each at least
+    strip = page.page.locator(".varsr-strip").first
+    assert strip.locator("button").all_inner_texts() == [str(side) for side in sides]
+    assert {button.evaluate(SHARES) for button in strip.locator("button").all()} == {"100%"}
+    assert page.prompt() == api_graph(name)
+    page.shoot(f"{page.mode}_{name}_done")
+
+
+def test_slider_shows_before_and_after(page: ComfyPage) -> None:
+    page.load(workflow("varsr_upscale"))
+    page.run()
+    slider = page.page.locator(".varsr-slider").first
+    assert slider.is_visible()
+    pictures = slider.locator("img").all()
+    assert [p.evaluate("p => p.decode().then(() => p.naturalWidth)") for p in pictures] == [512] * 2
+    handle = slider.locator("input")
+    handle.evaluate("h => { h.value = 20; h.dispatchEvent(new Event('input')) }")
+    assert slider.evaluate("s => s.style.getPropertyValue('--varsr-border')") == "20%"
+
+
+def test_slider_hides_when_its_pictures_are_gone(page: ComfyPage) -> None:
+    saved = workflow("varsr_upscale")
+    node = next(node for node in saved["nodes"] if node["type"] == "VARSR_Upscale")
+    gone = {"filename": "gone.webp", "subfolder": "varsr", "type": "temp"}
+    node["properties"]["varsr_comparison"] = [gone, gone]
+    page.load(saved)
+    page.page.wait_for_function(
+        "() => [...document.querySelectorAll('.varsr-slider')].every(s => s.hidden)"
+    )
+
+
+def test_click_on_a_scale_says_where_to_go_on_and_survives_saving(page: ComfyPage) -> None:
+    page.load(workflow("varsr_stages"))
+    value = "return node.widgets.find(w => w.name === 'first_scale').value"
+    page.on_node("VARSR_Sample", "node.varsrStrip.element.children[3].click()")
+    assert page.on_node("VARSR_Sample", value) == 3
+    assert (
+        page.prompt()[str(page.on_node("VARSR_Sample", "return node.id"))]["inputs"]["first_scale"]
+        == 3
+    )
+    kept = "return [...node.varsrStrip.element.children].map(b => b.className)"
+    marked = page.on_node("VARSR_Sample", kept)
+    assert [("varsr-kept" in name, "varsr-first" in name) for name in marked][:5] == [
+        *[(True, False)] * 3,
+        (False, True),
+        (False, False),
+    ]
+    page.load(page.saved())
+    assert page.on_node("VARSR_Sample", kept) == marked
+    copied = page.page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find(n => n.type === "VARSR_Sample");
+            app.canvas.selectNode(node);
+            app.canvas.copyToClipboard();
+            app.canvas.pasteFromClipboard();
+            const found = app.graph._nodes.filter(n => n.type === "VARSR_Sample");
+            return found.map(n => n.widgets.find(w => w.name === "first_scale").value);
+        }"""
+    )
+    assert copied == [3, 3]
+    page.on_node("VARSR_Sample", "node.varsrStrip.element.children[3].click()")
+    assert page.on_node("VARSR_Sample", value) == 0
+
+
+def test_strip_fills_inside_a_subgraph(page: ComfyPage) -> None:
+    page.load(workflow("varsr_upscale"))
+    page.page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find(n => n.type === "VARSR_Upscale");
+            node.widgets.find(w => w.name === "seed").value = 77;
+            app.graph.convertToSubgraph(new Set([node]));
+        }"""
+    )
+    told = page.run()
+    assert told[-1][0] == "execution_success", told[-1]
+    shares = page.page.evaluate(
+        """() => {
+            const outer = app.graph._nodes.find(n => n.subgraph);
+            const inner = outer.subgraph._nodes.find(n => n.type === "VARSR_Upscale");
+            return [...inner.varsrStrip.shares];
+        }"""
+    )
+    assert shares
+    assert set(shares) == {1}
+
+
+def test_help_opens(page: ComfyPage) -> None:
+    page.load(workflow("varsr_upscale"))
+    page.page.evaluate(
+        "() => app.canvas.selectNode(app.graph._nodes.find(n => n.type === 'VARSR_Upscale'))"
+    )
+    page.page.locator('[data-testid="info-button"]').click()
+    page.page.get_by_role("heading", name="VARSR Upscale").first.wait_for()
+    page.shoot(f"{page.mode}_help")
+
+
+def test_saved_picture_dropped_on_the_page_restores_the_graph(
+    page: ComfyPage, server: ComfyServer
+) -> None:
+    page.load(workflow("varsr_upscale"))
+    page.on_node("VARSR_Upscale", "node.widgets.find(w => w.name === 'guidance').value = 2.5")
+    wanted = page.prompt()
+    told = page.run()
+    image = next(d for k, d in told if k == "executed" and "images" in d["output"])
+    content = io.BytesIO()
+    picture = server.view(image["output"]["images"][0])
+    picture.save(content, "PNG", pnginfo=_texts(picture))
+    page.load(workflow("varsr_stages"))
+    page.page.evaluate(
+        "bytes => app.handleFile(new File([new Uint8Array(bytes)], 'x.png', {type: 'image/png'}))",
+        list(content.getvalue()),
+    )
+    page.page.wait_for_timeout(500)
+    assert page.prompt() == wanted
+
+
+def _texts(picture: Image.Image):
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in picture.info.items():
+        if isinstance(value, str):
+            info.add_text(key, value)
+    return info
+
+
+def test_workflows_run_without_our_scripts(browser: str, server: ComfyServer) -> None:
+    server.upload(Image.open(PHOTOGRAPH), PHOTOGRAPH.name)
+    with opened(browser, server, vue=False, without="/extensions/ComfyUI-VARSR/js/") as page:
+        page.load(workflow("varsr_upscale"))
+        assert page.prompt() == api_graph("varsr_upscale")
+        assert page.run()[-1][0] == "execution_success"
+        assert page.page.locator(".varsr-strip").count() == 0
