@@ -95,11 +95,16 @@ class ComfyPage:
             self.errors.append(str(error))
 
     def _note_response(self, response: Response) -> None:
-        if OWN_FILES in response.url and response.status >= 400:
+        if response.status >= 400 and self._is_ours(response.url):
             self.failed.append(f"{response.status} {response.url}")
 
+    @staticmethod
+    def _is_ours(address: str) -> bool:
+        """Whether a file of the pack; help is asked for in the page's language first."""
+        return OWN_FILES in address and not address.endswith("/en.md")
+
     def _note_failure(self, request: Request) -> None:
-        if OWN_FILES in request.url:
+        if self._is_ours(request.url):
             self.failed.append(f"{request.failure} {request.url}")
 
 

@@ -142,8 +142,8 @@ def test_click_on_a_scale_says_where_to_go_on_and_survives_saving(page: ComfyPag
         }"""
     )
     assert copied == [3, 3]
-    page.on_node("VARSR_Sample", "node.varsrStrip.element.children[3].click()")
-    assert page.on_node("VARSR_Sample", value) == 0
+    again = "node.varsrStrip.element.children[3].click(); " + value
+    assert page.on_node("VARSR_Sample", again) == 0
 
 
 def test_strip_fills_inside_a_subgraph(page: ComfyPage) -> None:
