@@ -9,6 +9,8 @@ import folder_paths
 from PIL import Image
 from torch import Tensor
 
+from ..varsr_core.canvas import resize
+
 MAX_SIDE = 1024
 SUBFOLDER = "varsr"
 
@@ -18,18 +20,21 @@ def comparison(before: Tensor, after: Tensor) -> dict[str, list[dict[str, str]]]
 
     before, after: IMAGE (B, H, W, C)
     returns        what a node's `ui` takes
+
+    They are shrunk first: whole, an enlarged picture can have hundreds of megabytes.
     """
     height, width = after.shape[1:3]
     factor = min(1.0, MAX_SIDE / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
     return {"varsr_comparison": [_saved(picture[0], size) for picture in (before, after)]}
 
 
 def _saved(picture: Tensor, size: tuple[int, int]) -> dict[str, str]:
-    pixels = picture.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+    small = resize(picture.movedim(-1, 0)[None], *size)[0].movedim(0, -1)
+    pixels = small.mul(255).round().byte().cpu().numpy()
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
     name = f"{uuid.uuid4().hex}.webp"
     folder = Path(folder_paths.get_temp_directory()) / SUBFOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    image.resize(size, Image.Resampling.BICUBIC).save(folder / name, quality=90)
+    image.save(folder / name, quality=90)
     return {"filename": name, "subfolder": SUBFOLDER, "type": "temp"}

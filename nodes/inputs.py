@@ -257,10 +257,12 @@ def masks() -> list[io.Input]:
 
 def upscale_choices(
     choices: dict[str, object],
-) -> tuple[OutputSize, UpscaleSettings, SampleSettings]:
-    """The widgets of VARSR Upscale as the core takes them; the rest is for sampling."""
+) -> tuple[OutputSize, UpscaleSettings, SampleSettings, RefineSettings]:
+    """The widgets of VARSR Upscale as the core takes them."""
     size = output_size(*(choices.pop(name) for name in ("scale", "size_by", "target")))
     tiling = Tiling(choices.pop("tiling"), choices.pop("overlap"))
     names = ("color_fix", "color_strength", "feather")
     settings = UpscaleSettings(tiling, *(choices.pop(name) for name in names))
-    return size, settings, SampleSettings(**choices)
+    refining = [choices.pop(name) for name in ("refine_steps", "refine_strength")]
+    sampling = SampleSettings(**choices)  # the rest
+    return size, settings, sampling, RefineSettings(sampling.guidance, *refining)

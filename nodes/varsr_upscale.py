@@ -6,7 +6,6 @@ from comfy_api.latest import io
 
 from ..varsr_core.upscale import UpscaleSettings, upscale
 from ..varsr_core.varsr.restorer import VARSRRestorer
-from ..varsr_core.varsr.sample import RefineSettings
 from . import inputs, runtime
 from .comparison import comparison
 from .runtime import advanced, schema, to_core
@@ -49,11 +48,8 @@ class Upscale(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model, image, seed, refine_steps, refine_strength, mask=None, alpha=None, **choices
-    ) -> io.NodeOutput:
-        size, settings, sampling = inputs.upscale_choices(choices)
-        refining = RefineSettings(sampling.guidance, refine_steps, refine_strength)
+    def execute(cls, model, image, seed, mask=None, alpha=None, **choices) -> io.NodeOutput:
+        size, settings, sampling, refining = inputs.upscale_choices(choices)
         restored = upscale(
             to_core(image, alpha),
             size,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .canvas import Canvas
+from .least_squares import LeastSquares
 from .noise import derive_seed
 
 DENSITY = 4  # pixels of a sketch along a cell, at most; it divides the pixels of every family
@@ -44,13 +45,10 @@ def fit_sketch(encode: Callable[[Tensor], Tensor], device: torch.device) -> Line
     pictures = _made_up_pictures()
     latent = encode(pictures.to(device)).float().cpu()
     pixels = F.adaptive_avg_pool2d(pictures, latent.shape[-1] * DENSITY)
-    wanted = F.pixel_unshuffle(pixels, DENSITY).movedim(1, -1).flatten(0, 2).double()
-    rows = latent.movedim(1, -1).flatten(0, 2).double()
-    rows = torch.cat((rows, torch.ones_like(rows[:, :1])), dim=1)
-    products = rows.T @ rows
-    products.diagonal().add_(RIDGE * products.diagonal().mean())
-    solved = torch.linalg.solve(products, rows.T @ wanted).float().T.contiguous()
-    return LinearSketch(solved[:, :-1], solved[:, -1])
+    wanted = F.pixel_unshuffle(pixels, DENSITY)
+    squares = LeastSquares(latent.shape[1], wanted.shape[1], ridge=RIDGE)
+    squares.add(*(cells.movedim(1, -1).flatten(0, 2) for cells in (latent, wanted)))
+    return LinearSketch(*squares.solve())
 
 
 def _made_up_pictures() -> Tensor:

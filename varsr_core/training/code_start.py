@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..least_squares import LeastSquares
 from ..varsr.model import VARSR
-from .least_squares import LeastSquares
 from .stream_places import LEVEL, Places, Sample
 from .teacher_forcing import all_hidden
 

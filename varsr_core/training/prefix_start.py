@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..least_squares import LeastSquares
 from ..varsr.model import VARSR
 from .isr_stage import EncodedTarget
-from .least_squares import LeastSquares
 from .linear_start import principal_components
 from .stream_places import Sample, clear_rows, places
 

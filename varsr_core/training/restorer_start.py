@@ -49,8 +49,11 @@ def restorer_start(model: VARSR, samples: Sequence[Sample]) -> None:
     """
     where = places(model.config)
     _set_marks(model, where)
+    schedule, head = model.config.schedule, model.config.transformer.head_dim
+    final = schedule.final_side
+    kernels = [_kernel(side, final, head) for side in (*schedule.sides, final)]
     for number, block in enumerate(model.transformer.blocks):
-        _set_attention(model, where, number, block)
+        _set_attention(block, where, where.copy(number), kernels)
     code_start(model, where, samples)
 
 
@@ -74,12 +77,10 @@ def _set_marks(model: VARSR, where: Places) -> None:
     model.word_embed.weight[where.words] = torch.eye(where.channels).to(model.word_embed.weight)
 
 
-def _set_attention(model: VARSR, where: Places, number: int, block: nn.Module) -> None:
-    """The first head averages the prefix's estimate over the area of its token."""
-    schedule, head = model.config.schedule, model.config.transformer.head_dim
-    width, turned = block.qkv.in_features, head // 4 - UNTURNED
-    final = schedule.final_side
-    kernels = [_kernel(side, final, head)[:, :turned] for side in (*schedule.sides, final)]
+def _set_attention(block: nn.Module, where: Places, copy: slice, kernels: list[Tensor]) -> None:
+    """The first head averages the prefix's estimate over the area of its token, into `copy`."""
+    turned = kernels[0].shape[1]
+    width, head = block.qkv.in_features, 4 * (turned + UNTURNED)
     # One real amplitude a frequency for the keys of the prefix; queries hold kernel and direction.
     loud = max(kernel.square().sum().item() * 2 for kernel in kernels) ** 0.5
     amplitude = (2 * turned) ** -0.5
@@ -105,14 +106,14 @@ def _set_attention(model: VARSR, where: Places, number: int, block: nn.Module) -
     values[: where.channels, where.estimate] = torch.eye(where.channels).to(values)
     for layer in (block.projection, block.fc2):
         clear_rows(layer, where.end)
-    block.projection.weight[where.copy(number), : where.channels] = torch.eye(where.channels).to(
+    block.projection.weight[copy, : where.channels] = torch.eye(where.channels).to(
         block.projection.weight
     )
 
 
 def _kernel(side: int, final: int, head: int) -> Tensor:
-    """Amplitudes (2, head / 4) of cosines and sines whose softmax over the positions of the prefix
-    comes closest to averaging over the area of a token: an exponential family, hence convex.
+    """Amplitudes (2, head / 4 - UNTURNED) of cosines and sines whose softmax over the prefix comes
+    closest to averaging over the area of a token: an exponential family, hence convex.
     """
     frequencies = BASE ** (-4 * torch.arange(head // 4, dtype=torch.float64) / head)
     tokens, cells = torch.arange(side).double() / side, torch.arange(final).double() / final

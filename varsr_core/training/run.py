@@ -126,10 +126,10 @@ class Training:
         module = PrefixLoss(self.model)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
-        pairs = self._batches(PairFolder(self._pictures()), settings, loop.step)
+        pairs = self._pairs(settings, loop.step)
 
         def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
-            lq, target, _ = (part.to(self.device) for part in next(pairs))
+            lq, target, _ = next(pairs)
             with torch.no_grad():
                 latent = self.model.encode_latent(target)
             return loss(lq, latent)
@@ -138,10 +138,10 @@ class Training:
 
     def _samples(self, settings: LoopSettings) -> list[Sample]:
         """What the restorer's first weights are solved from."""
-        pairs = self._batches(PairFolder(self._pictures()), settings, 0)
+        pairs = self._pairs(settings, 0)
         samples = []
         while sum(len(classes) for _, classes, _ in samples) < START_PAIRS:
-            lq, target, classes = (part.to(self.device) for part in next(pairs))
+            lq, target, classes = next(pairs)
             samples.append((lq, classes, encode_target(self.model, target)))
         return samples
 
@@ -155,10 +155,10 @@ class Training:
         module = ISRLoss(self.model, self.config.diffusion_weight)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
-        pairs = self._batches(PairFolder(self._pictures()), settings, loop.step)
+        pairs = self._pairs(settings, loop.step)
 
         def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
-            lq, target, classes = (part.to(self.device) for part in next(pairs))
+            lq, target, classes = next(pairs)
             if not restoring:  # nothing to see: the model learns what pictures look like
                 lq = torch.full_like(target, 0.5)
             encoded = encode_target(self.model, target)
@@ -173,10 +173,10 @@ class Training:
         module = DecoderLoss(self.model, self.config.decoder_losses, self.features)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
-        pairs = self._batches(PairFolder(self._pictures()), settings, loop.step)
+        pairs = self._pairs(settings, loop.step)
 
         def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
-            lq, target, _ = (part.to(self.device) for part in next(pairs))
+            lq, target, _ = next(pairs)
             losses = loss(lq, target, generator)
             if loop.leads and number % self.config.samples_every == 0:
                 save_samples(self.model, lq, target, self.folder / f"decoder_{number:07d}.png")
@@ -207,6 +207,11 @@ class Training:
             rank=distributed.get_rank() if several else 0,
             world_size=distributed.get_world_size() if several else 1,
         )
+
+    def _pairs(self, settings: LoopSettings, first: int) -> Iterator[tuple[Tensor, ...]]:
+        """Bad picture, good picture and quality class on this device, batch by batch."""
+        for batch in self._batches(PairFolder(self._pictures()), settings, first):
+            yield tuple(part.to(self.device) for part in batch)
 
     def _batches(self, dataset: Dataset, settings: LoopSettings, first: int) -> Iterator:
         """Batches of this process from step `first` on."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RIDGE = 1e-4  # of the mean square of the inputs, keeps fits well-posed
-
 
 class LeastSquares:
-    """The affine map that comes closest from inputs to targets, in float64."""
+    """The affine map that comes closest from inputs to targets, in float64.
 
-    def __init__(self, inputs: int, targets: int) -> None:
+    ridge: share of the inputs' mean square that keeps the fit well-posed
+    """
+
+    def __init__(self, inputs: int, targets: int, ridge: float = 1e-4) -> None:
         size = inputs + 1
+        self.ridge = ridge
         self.rows = 0
         self.squares = torch.zeros(size, size, dtype=torch.float64)  # of inputs and a constant
         self.products = torch.zeros(size, targets, dtype=torch.float64)
@@ -41,5 +43,5 @@ class LeastSquares:
 
     def _solved(self) -> Tensor:
         squares = self.squares.clone()
-        squares.diagonal().add_(RIDGE * squares.diagonal().mean())
+        squares.diagonal().add_(self.ridge * squares.diagonal().mean())
         return torch.linalg.solve(squares, self.products)
