@@ -32,6 +32,7 @@ def main() -> None:
     sys.path.insert(0, host)
     options = import_module("comfy.cli_args").args
     options.cpu, options.base_directory = True, base
+    import_module("utils.extra_config")  # as main.py does, before nodes.py puts comfy/ in front
     asyncio.run(import_module("nodes").load_custom_node(pack))
     inside = Inside(pack.replace(".", "_x_"))  # the name ComfyUI gives the package
     measured = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_server import ComfyServer
-from playwright.sync_api import Page, Request, Response, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Response, Route, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "output" / "screenshots"
@@ -109,8 +108,15 @@ class ComfyPage:
 
 
 @contextmanager
+def launched(executable: str) -> Iterator[Browser]:
+    """One browser; Playwright allows one at a time in a thread."""
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+
+
+@contextmanager
 def opened(
-    browser: str, server: ComfyServer, *, vue: bool, without: str | None = None
+    browser: Browser, server: ComfyServer, *, vue: bool, without: str | None = None
 ) -> Iterator[ComfyPage]:
     """A page that reaches nothing but its own server.
 
@@ -126,18 +132,8 @@ def opened(
         else:
             route.abort()
 
-    with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=browser,
-            headless=True,
-            viewport={"width": 1600, "height": 1000},
-            args=list(QUIET),
-        )
+    with browser.new_context(viewport={"width": 1600, "height": 1000}) as context:
         context.route("**/*", route)
         page = ComfyPage(context.new_page(), server)
         page.open(vue=vue)
-        try:
-            yield page
-        finally:
-            context.close()
+        yield page

@@ -9,27 +9,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfy_page import ComfyPage, opened
+from comfy_page import ComfyPage, launched, opened
 from comfy_server import ComfyServer
 from PIL import Image
+from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
+SMALL = "node.widgets.find(w => w.name === 'scale').value = 1"  # quickly done
 SHARES = "button => getComputedStyle(button).getPropertyValue('--varsr-share')"
 
 
 @pytest.fixture(scope="session")
-def browser() -> str:
+def browser() -> Iterator[Browser]:
     found = os.environ.get("COMFYUI_BROWSER")
     if not found:
         pytest.fail("COMFYUI_BROWSER names no browser. Run these tests with: python3 tools/test.py")
-    return found
+    with launched(found) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes 2.0"])
-def page(request: pytest.FixtureRequest, browser: str, server: ComfyServer) -> Iterator[ComfyPage]:
+def page(
+    request: pytest.FixtureRequest, browser: Browser, server: ComfyServer
+) -> Iterator[ComfyPage]:
     """Errors count at the end, whatever test they happened in."""
     server.upload(Image.open(PHOTOGRAPH), PHOTOGRAPH.name)
     with opened(browser, server, vue=request.param) as page:
@@ -92,11 +97,12 @@ def test_template_runs_with_previews_and_a_strip_that_fills(
 
 def test_slider_shows_before_and_after(page: ComfyPage) -> None:
     page.load(workflow("varsr_upscale"))
+    page.on_node("VARSR_Upscale", SMALL)
     page.run()
     slider = page.page.locator(".varsr-slider").first
     assert slider.is_visible()
     pictures = slider.locator("img").all()
-    assert [p.evaluate("p => p.decode().then(() => p.naturalWidth)") for p in pictures] == [512] * 2
+    assert [p.evaluate("p => p.decode().then(() => p.naturalWidth)") for p in pictures] == [128] * 2
     handle = slider.locator("input")
     handle.evaluate("h => { h.value = 20; h.dispatchEvent(new Event('input')) }")
     assert slider.evaluate("s => s.style.getPropertyValue('--varsr-border')") == "20%"
@@ -151,7 +157,8 @@ def test_strip_fills_inside_a_subgraph(page: ComfyPage) -> None:
     page.page.evaluate(
         """() => {
             const node = app.graph._nodes.find(n => n.type === "VARSR_Upscale");
-            node.widgets.find(w => w.name === "seed").value = 77;
+            node.widgets.find(w => w.name === "scale").value = 1;
+            node.widgets.find(w => w.name === "seed").value = 77;  // not in the cache yet
             app.graph.convertToSubgraph(new Set([node]));
         }"""
     )
@@ -182,6 +189,7 @@ def test_saved_picture_dropped_on_the_page_restores_the_graph(
     page: ComfyPage, server: ComfyServer
 ) -> None:
     page.load(workflow("varsr_upscale"))
+    page.on_node("VARSR_Upscale", SMALL)
     page.on_node("VARSR_Upscale", "node.widgets.find(w => w.name === 'guidance').value = 2.5")
     wanted = page.prompt()
     told = page.run()
@@ -208,10 +216,11 @@ def _texts(picture: Image.Image):
     return info
 
 
-def test_workflows_run_without_our_scripts(browser: str, server: ComfyServer) -> None:
+def test_workflows_run_without_our_scripts(browser: Browser, server: ComfyServer) -> None:
     server.upload(Image.open(PHOTOGRAPH), PHOTOGRAPH.name)
     with opened(browser, server, vue=False, without="/extensions/ComfyUI-VARSR/js/") as page:
         page.load(workflow("varsr_upscale"))
         assert page.prompt() == api_graph("varsr_upscale")
+        page.on_node("VARSR_Upscale", SMALL)
         assert page.run()[-1][0] == "execution_success"
         assert page.page.locator(".varsr-strip").count() == 0
