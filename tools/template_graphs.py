@@ -8,6 +8,7 @@ from typing import Any
 PHOTOGRAPH = "kitten.png"
 CLIP = "clip.mp4"
 NANO = "varsr_nano (built in)"
+RELEASE = "https://huggingface.co/qyp2000/VARSR/resolve/main/"
 
 
 @dataclass(eq=False)
@@ -73,6 +74,24 @@ def stages() -> Template:
     refined = flow.add("VARSR_Refine", model=model, tokens=tokens)[0]
     decoded = flow.add("VARSR_Decode", model=model, tokens=refined)[0]
     flow.save(flow.add("VARSR_MatchColors", image=decoded, reference=picture)[0])
+    return flow
+
+
+def released_model() -> Template:
+    flow = Template(
+        "varsr_released_model",
+        "The released model, far better at inventing detail than the small one of the pack.\n\n"
+        f"Needs [VARSR.pth]({RELEASE}VARSR.pth) (13.7 GB) and, beside it, "
+        f"[VQVAE.pth]({RELEASE}VQVAE.pth) (1.4 GB) in models/varsr. Converted once, they are one "
+        "file of 1.7 GB: see the pack's README.",
+    )
+    models = [
+        {"name": name, "url": RELEASE + name, "directory": "varsr"}
+        for name in ("VARSR.pth", "VQVAE.pth")
+    ]
+    picture = flow.picture()
+    model = flow.add("VARSR_LoadModel", checkpoint="VARSR.pth", models=models)[0]
+    flow.save(flow.upscaled(model, picture))
     return flow
 
 
@@ -190,6 +209,7 @@ def clip() -> Template:
 TEMPLATES = [
     upscale(),
     stages(),
+    released_model(),
     after_another_upscaler(),
     after_generating(),
     comparison(),

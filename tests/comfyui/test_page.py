@@ -19,6 +19,16 @@ WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
 SMALL = "node.widgets.find(w => w.name === 'scale').value = 1"  # quickly done
+BLUEPRINT = ROOT / "subgraphs" / "VARSR 4x.json"
+WIRE_UP = """() => {
+    const [picture, save] = ["LoadImage", "SaveImage"].map(kind => LiteGraph.createNode(kind));
+    [picture, save].forEach(node => app.graph.add(node));
+    picture.widgets.find(w => w.name === "image").value = "kitten.png";
+    picture.pos = [-400, 0];
+    save.pos = [400, 0];
+    picture.connect(0, app.graph._nodes[0], 0);
+    app.graph._nodes[0].connect(0, save, 0);
+}"""
 SHARES = "button => getComputedStyle(button).getPropertyValue('--varsr-share')"
 
 
@@ -60,6 +70,18 @@ def as_in(known: dict, graph: dict) -> dict:
             "inputs": {k: v for k, v in node["inputs"].items() if k in known[number]["inputs"]},
         }
         for number, node in graph.items()
+    }
+
+
+def by_kind(graph: dict) -> dict:
+    """Inputs of each kind of node, of which there is one; links name the kind they come from."""
+    return {
+        node["class_type"]: {
+            name: [graph[value[0]]["class_type"], value[1]] if isinstance(value, list) else value
+            for name, value in node["inputs"].items()
+            if name != "filename_prefix"
+        }
+        for node in graph.values()
     }
 
 
@@ -173,6 +195,28 @@ def test_strip_fills_inside_a_subgraph(page: ComfyPage) -> None:
     )
     assert shares
     assert set(shares) == {1}
+
+
+def test_blueprint_comes_from_the_library_and_runs(page: ComfyPage) -> None:
+    entries = page.page.evaluate("async () => (await app.api.fetchApi('/global_subgraphs')).json()")
+    number = next(n for n, entry in entries.items() if entry["name"] == BLUEPRINT.stem)
+    assert entries[number]["info"]["node_pack"] == "custom_nodes.ComfyUI-VARSR"
+    page.page.evaluate("() => app.graph.clear()")
+    page.page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.page.locator("input:focus").wait_for()
+    page.page.keyboard.type(BLUEPRINT.stem)
+    page.page.wait_for_timeout(1000)
+    page.shoot(f"{page.mode}_search")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_timeout(500)
+    page.page.mouse.click(800, 500)  # Nodes 2.0 lets one choose the place
+    page.page.wait_for_function("() => app.graph._nodes.length === 1")
+    page.page.evaluate(WIRE_UP)
+    graph = page.prompt()
+    assert by_kind(graph) == by_kind(api_graph("varsr_upscale"))
+    shown = page.page.evaluate("() => app.graph._nodes[0].widgets.map(w => w.name)")
+    assert shown == ["checkpoint", "seed", "guidance"]
+    page.shoot(f"{page.mode}_blueprint")
 
 
 def test_help_opens(page: ComfyPage) -> None:
