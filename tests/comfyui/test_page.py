@@ -226,6 +226,9 @@ def test_help_opens(page: ComfyPage) -> None:
     )
     page.page.locator('[data-testid="info-button"]').click()
     page.page.get_by_role("heading", name="VARSR Upscale").first.wait_for()
+    example = page.page.locator("img[src*='images/VARSR_Upscale.webp']").first
+    assert example.evaluate("p => p.decode().then(() => p.naturalWidth)") > 500
+    example.scroll_into_view_if_needed()
     page.shoot(f"{page.mode}_help")
 
 

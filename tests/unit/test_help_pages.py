@@ -114,6 +114,11 @@ def test_page_has_its_sections(node_id):
 
 
 @pytest.mark.parametrize("node_id", NODES)
+def test_page_shows_an_example(node_id):
+    assert f"](images/{node_id}.webp)" in section(page_of(node_id), "Example")
+
+
+@pytest.mark.parametrize("node_id", NODES)
 def test_page_is_titled_as_the_node(node_id):
     (title,) = (w.value.value for w in NODES[node_id].keywords if w.arg == "display_name")
     assert page_of(node_id).startswith(f"# {title}\n")

@@ -8,11 +8,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LARGEST = 60e6  # bytes
+WITH_OTHER_MODELS = {
+    "varsr_after_another_upscaler", "varsr_after_generating", "varsr_released_model",
+}  # fmt: skip
 NEEDED = {
     "__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
     "varsr_core/assets/varsr_nano.safetensors", "web/js/varsr.js", "web/docs/VARSR_Upscale.md",
     "locales/ja/nodeDefs.json", "example_workflows/varsr_upscale.json", "subgraphs/VARSR 4x.json",
 }  # fmt: skip
+
+
+def stem(path: Path) -> str:
+    return path.stem
 
 
 def kept_in_git() -> list[str]:
@@ -36,6 +43,12 @@ def test_what_is_needed_is_there(published):
 
 def test_tests_and_tools_stay_here(published):
     assert {name.split("/")[0] for name in published}.isdisjoint({"tests", "tools", ".ci"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "example_workflows").glob("*.json")), ids=stem)
+def test_template_has_a_thumbnail_if_it_runs_with_the_pack_alone(path, published):
+    thumbnail = path.with_suffix(".jpg").relative_to(ROOT).as_posix()
+    assert (thumbnail in published) == (path.stem not in WITH_OTHER_MODELS)
 
 
 def test_it_is_small(published):

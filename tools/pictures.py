@@ -1,0 +1,200 @@
+"""Makes the pictures of templates, help pages and README by running the pack in a real ComfyUI.
+
+    python3 tools/pictures.py
+
+Writes example_workflows/NAME.jpg for the templates that need nothing but this pack, and
+web/docs/images. Run it again after the model or the nodes have changed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
+
+import environment
+from demo import HOST, PHOTOGRAPH, comfyui
+from template_graphs import CLIP
+
+if TYPE_CHECKING:
+    from comfy_server import ComfyServer
+    from PIL.Image import Image
+
+TEMPLATES = ROOT / "example_workflows"
+IMAGES = ROOT / "web" / "docs" / "images"
+THUMBNAIL = 512  # pixels of the longer side
+PANEL, GAP = 384, 6
+TINTED = "tinted.png"
+FRAME = 96, 128  # of a clip
+HALF = ("varsr_upscale", "varsr_stages")  # thumbnails that show what it was before, too
+
+MODEL, PICTURE = ["model", 0], ["picture", 0]
+STAGES = {
+    "model": ("VARSR_LoadModel", {"checkpoint": "varsr_nano (built in)", "dtype": "auto"}),
+    "picture": ("LoadImage", {"image": PHOTOGRAPH.name}),
+    "tinted": ("LoadImage", {"image": TINTED}),
+    "prefix": ("VARSR_EncodePrefix", {"model": MODEL, "image": PICTURE}),
+    "sampled": ("VARSR_Sample", {"model": MODEL, "prefix": ["prefix", 0]}),
+    "unguided": ("VARSR_Sample", {"model": MODEL, "prefix": ["prefix", 0], "guidance": 0.0}),
+    "refined": ("VARSR_Refine", {"model": MODEL, "tokens": ["sampled", 0]}),
+    "own": ("VARSR_EncodeTokens", {"model": MODEL, "image": PICTURE, "scale": 1.0}),
+    "result": ("VARSR_Decode", {"model": MODEL, "tokens": ["refined", 0]}),
+    "plain tokens": ("VARSR_Decode", {"model": MODEL, "tokens": ["sampled", 0]}),
+    "without guidance": ("VARSR_Decode", {"model": MODEL, "tokens": ["unguided", 0]}),
+    "round trip": ("VARSR_Decode", {"model": MODEL, "tokens": ["own", 0]}),
+    "scales": ("VARSR_DecodeScales", {"model": MODEL, "tokens": ["sampled", 0]}),
+    "matched": ("VARSR_MatchColors", {"image": ["tinted", 0], "reference": PICTURE}),
+    "upscaled": ("VARSR_Upscale", {"model": MODEL, "image": PICTURE}),
+}  # fmt: skip
+SHOWN = (
+    "result",
+    "plain tokens",
+    "without guidance",
+    "round trip",
+    "scales",
+    "matched",
+    "upscaled",
+)
+
+
+def stages(known: dict[str, dict]) -> dict[str, dict]:
+    """All nodes at once, with their defaults, and what they make saved."""
+    graph = {}
+    for name, (kind, given) in STAGES.items():
+        declared = known[kind]["input"]["required"]
+        defaults = {key: d[1]["default"] for key, d in declared.items() if "default" in d[-1]}
+        graph[name] = {"class_type": kind, "inputs": {**defaults, **given}}
+    for name in SHOWN:
+        inputs = {"images": [name, 0], "filename_prefix": "shown"}
+        graph[f"save {name}"] = {"class_type": "SaveImage", "inputs": inputs}
+    return graph
+
+
+def run(server: ComfyServer, graph: dict[str, dict]) -> dict[str, list[Image]]:
+    """What every saving node saved."""
+    done = server.run(graph, timeout=600)
+    if not done.succeeded:
+        raise SystemExit(f"the run failed: {done.error}\n{server.log[-3000:]}")
+    savers = [name for name, node in graph.items() if node["class_type"] == "SaveImage"]
+    return {name: [server.view(image) for image in done.images(name)] for name in savers}
+
+
+def side_by_side(*pictures: Image, height: int = PANEL) -> Image:
+    from PIL import Image as Pictures
+
+    scaled = [p.convert("RGB").resize((p.width * height // p.height, height)) for p in pictures]
+    width = sum(p.width for p in scaled) + GAP * (len(scaled) - 1)
+    row = Pictures.new("RGB", (width, height), "white")
+    left = 0
+    for picture in scaled:
+        row.paste(picture, (left, 0))
+        left += picture.width + GAP
+    return row
+
+
+def help_pictures(server: ComfyServer) -> None:
+    from PIL import Image as Pictures
+    from PIL import ImageChops
+
+    low = Pictures.open(PHOTOGRAPH).convert("RGB")
+    tinted = ImageChops.multiply(low, Pictures.new("RGB", low.size, (255, 190, 140)))
+    server.upload(tinted, TINTED)
+    made = run(server, stages(server.object_info()))
+    one = {name.removeprefix("save "): pictures[0] for name, pictures in made.items()}
+    scales = side_by_side(*made["save scales"], height=160)
+    shown = {
+        "VARSR_LoadModel": side_by_side(low, one["upscaled"]),
+        "VARSR_Upscale": side_by_side(low, one["upscaled"]),
+        "VARSR_EncodePrefix": side_by_side(low, one["result"]),
+        "VARSR_Sample": side_by_side(one["without guidance"], one["plain tokens"]),
+        "VARSR_Refine": side_by_side(one["plain tokens"], one["result"]),
+        "VARSR_Decode": side_by_side(low, one["result"]),
+        "VARSR_DecodeScales": scales,
+        "VARSR_EncodeTokens": side_by_side(low, one["round trip"]),
+        "VARSR_MatchColors": side_by_side(tinted, low, one["matched"]),
+    }
+    pair = side_by_side(low, one["upscaled"], height=(scales.width - GAP) // 2)
+    overview = Pictures.new("RGB", (scales.width, pair.height + GAP + scales.height), "white")
+    overview.paste(pair, (0, 0))
+    overview.paste(scales, (0, pair.height + GAP))
+    IMAGES.mkdir(exist_ok=True)
+    for name, picture in {**shown, "overview": overview}.items():
+        picture.save(IMAGES / f"{name}.webp", quality=88)
+
+
+def thumbnails(server: ComfyServer) -> None:
+    write_clip(server.base / "input" / CLIP)
+    known = server.object_info()
+    for path in sorted((TEMPLATES / "api").glob("*.json")):
+        graph = json.loads(path.read_text())
+        if not all(runnable(node, known) for node in graph.values()):
+            print(f"{path.stem}: not here, needs a model that does not come with the pack")
+            continue
+        result = made(server, graph)
+        if path.stem in HALF:
+            result.paste(_before(result), (0, 0))
+        result.thumbnail((THUMBNAIL, THUMBNAIL))
+        result.save(TEMPLATES / f"{path.stem}.jpg", quality=85)
+
+
+def made(server: ComfyServer, graph: dict[str, dict]) -> Image:
+    """What a template makes; of a clip some frames."""
+    for node in list(graph.values()):
+        if node["class_type"] == "CreateVideo":
+            frames = {"images": node["inputs"]["images"], "filename_prefix": "frame"}
+            graph["frames"] = {"class_type": "SaveImage", "inputs": frames}
+    (pictures,) = run(server, graph).values()
+    return pictures[0].convert("RGB") if len(pictures) == 1 else side_by_side(*pictures)
+
+
+def write_clip(path: Path) -> None:
+    """The photograph, moving sideways."""
+    import av
+    from PIL import Image as Pictures
+
+    whole = Pictures.open(PHOTOGRAPH).convert("RGB")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4, options={"qscale": "2"})
+        stream.width, stream.height = FRAME
+        for left in range(0, whole.width - FRAME[0] + 1, 16):
+            frame = whole.crop((left, 0, left + FRAME[0], FRAME[1]))
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode(None))
+
+
+def _before(result: Image) -> Image:
+    """The left half of the photograph, plainly enlarged."""
+    from PIL import Image as Pictures
+
+    whole = (
+        Pictures.open(PHOTOGRAPH).convert("RGB").resize(result.size, Pictures.Resampling.BICUBIC)
+    )
+    return whole.crop((0, 0, result.width // 2, result.height))
+
+
+def runnable(node: dict, known: dict[str, dict]) -> bool:
+    """Whether every choice of a node is among those the host has, files included."""
+    for name, declared in known[node["class_type"]]["input"].get("required", {}).items():
+        choices = declared[0] if isinstance(declared[0], list) else declared[-1].get("options")
+        if choices is not None and node["inputs"].get(name) not in choices:
+            return False
+    return True
+
+
+def main() -> int:
+    prepared = environment.prepare()
+    if Path(sys.prefix) != environment.VENV:  # what it runs on lives in the environment
+        return subprocess.run([prepared.python, __file__]).returncode
+    with comfyui(prepared.hosts[HOST], PHOTOGRAPH) as (server, _):
+        help_pictures(server)
+        thumbnails(server)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
