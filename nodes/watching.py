@@ -15,7 +15,10 @@ from torch import Tensor
 from ..varsr_core.progress import Progress
 
 PREVIEW_SIDE = 512
-PREVIEW_PAUSE_S = 0.05  # between two previews; faster than that nobody sees
+# Between two previews: short at first, so that a quick run shows something, then longer, because
+# ComfyUI encodes each on a thread of its own.
+PREVIEW_PAUSE_S = (0.03, 0.25)
+PAUSE_GROWTH = 0.1  # of the time gone by
 PREVIEW_SHARE = 0.02  # of the time that goes by, at most, is spent on previews
 EVENT = "varsr.progress"  # to web/js, which may be missing
 EVENT_PAUSE_S = 0.1
@@ -36,6 +39,7 @@ class Watch:
         self.bar = comfy.utils.ProgressBar(1)
         self.context = get_executing_context()
         self.next_preview = self.next_event = 0.0
+        self.began = time.monotonic()
         self.sides, self.done = sides, 0
         self.tiles = [0] * len(sides)  # that have a scale
 
@@ -55,7 +59,9 @@ class Watch:
         pixels = picture.mul(255).round().byte().movedim(0, -1).cpu().numpy()
         preview = ("JPEG", Image.fromarray(pixels), PREVIEW_SIDE)
         now = time.monotonic()
-        self.next_preview = now + max(PREVIEW_PAUSE_S, (now - began) / PREVIEW_SHARE)
+        shortest, longest = PREVIEW_PAUSE_S
+        pause = min(max(shortest, (now - self.began) * PAUSE_GROWTH), longest)
+        self.next_preview = now + max(pause, (now - began) / PREVIEW_SHARE)
         return preview
 
     def _tell(self, progress: Progress) -> None:
