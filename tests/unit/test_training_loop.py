@@ -9,7 +9,8 @@ import torch
 
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.errors import CheckpointError
-from varsr_core.training.isr_stage import ISRLoss, encode_target
+from varsr_core.training.encoded_target import encode_target
+from varsr_core.training.isr_stage import ISRLoss
 from varsr_core.training.loop import LOG_FILE, STATE_FILE, Loop, LoopSettings
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.samples import Sampling

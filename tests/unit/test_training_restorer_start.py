@@ -13,7 +13,8 @@ from test_training_linear_start import KITTEN
 from test_training_loop import SIZES
 
 from varsr_core.training import code_start
-from varsr_core.training.isr_stage import ISRLoss, encode_target
+from varsr_core.training.encoded_target import encode_target
+from varsr_core.training.isr_stage import ISRLoss
 from varsr_core.training.linear_start import linear_start
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.prefix_start import prefix_start

@@ -6,10 +6,12 @@ import torch
 from test_training_restorer_start import drawn
 
 from varsr_core.training import decoder_stage
-from varsr_core.training.decoder_stage import DecoderLoss, DecoderSettings
-from varsr_core.training.prefix_stage import PrefixLoss
+from varsr_core.training.decoder_stage import DecoderLoss, DecoderSettings, SightLoss
+from varsr_core.training.encoded_target import encode_target
+from varsr_core.training.prefix_stage import PrefixLoss, estimated_latent
 from varsr_core.training.prefix_start import prefix_start
 from varsr_core.training.samples import Sampling
+from varsr_core.training.visible_target import VisibleTarget
 from varsr_core.varsr.refiner import RESIDUAL_SCALE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sample import RefineSettings, SampleSettings
@@ -150,3 +152,54 @@ def test_losses_of_pictures_add_up():
     module, _ = decoder_loss(found, perceptual=3.0)
     losses = module(*batch_of(found, 4))
     assert losses["loss"] == losses["pixels"] + 3 * losses["perceptual"]
+
+
+def test_sight_looks_at_the_decoded_estimate_and_holds_it_to_the_latent():
+    found = drawn(CASE)
+    prefix_start(found.model, found.samples)
+    module, latents = SightLoss(found.model, DecoderSettings(own_share=0.25)), []
+    decode = found.model.decode_unclamped
+    found.model.decode_unclamped = lambda latent: latents.append(latent) or decode(latent)
+    lq, target, generator = batch_of(found, 8)
+    losses = module(lq, target, generator)
+    estimate = estimated_latent(found.model, found.model.encode_prefix(lq[2:]))
+    torch.testing.assert_close(latents[0][2:], estimate)
+    wanted = found.model.encode_latent(target[2:])
+    error = (estimate - wanted).square().mean() / wanted.square().mean()
+    torch.testing.assert_close(losses["error"], error)
+    rest = losses["pixels"] + losses["perceptual"]
+    torch.testing.assert_close(losses["loss"], rest + decoder_stage.ANCHOR * error)
+
+
+def test_sight_teaches_prefix_and_decoder_to_show_more():
+    found = drawn(CASE)
+    prefix_start(found.model, found.samples)
+    module = SightLoss(found.model, DecoderSettings())
+    shown = descend(module, lambda number: batch_of(found, 16, number), 40, 2e-3)
+    assert sum(shown[-5:]) < 0.9 * sum(shown[:5])
+
+
+def test_sight_and_decoder_take_batches_of_own_latents_alone():
+    found = drawn(CASE)
+    losses = SightLoss(found.model, DecoderSettings(own_share=1.0))(*batch_of(found, 4))
+    assert "error" not in losses
+
+
+@pytest.mark.parametrize("unseen", [0.0, 0.25, 1.0])
+def test_good_targets_keep_a_share_of_what_the_prefix_does_not_tell(unseen):
+    found = drawn(CASE)
+    prefix_start(found.model, found.samples)
+    lq, target, _ = batch_of(found, 6)
+    classes = torch.tensor([0, 1] * 3)
+    encode = VisibleTarget(found.model, unseen)
+    estimate = estimated_latent(found.model, found.model.encode_prefix(lq)).detach()
+    for parameter in found.model.prefix_encoder.parameters():
+        parameter.data.zero_()  # trained on, it changes; targets do not
+    encoded, plain = encode(lq, target, classes), encode_target(found.model, target)
+    whole = encoded.latents[:, -2] + encoded.rest
+    latent = found.model.encode_latent(target)
+    torch.testing.assert_close(whole[1::2], latent[1::2], rtol=1e-4, atol=1e-4)
+    wanted = estimate + unseen * (latent - estimate)
+    torch.testing.assert_close(whole[::2], wanted[::2], rtol=1e-4, atol=1e-4)
+    assert torch.equal(encoded.token_ids[1::2], plain.token_ids[1::2])
+    assert torch.equal(encoded.token_ids, plain.token_ids) == (unseen == 1.0)

@@ -21,7 +21,7 @@ from varsr_core.varsr.restorer import VARSRRestorer
 
 ROOMY = sizes()
 FEW_PAIRS = 60
-STAGES = ("tokenizer", "prefix", "isr", "decoder")
+STAGES = ("tokenizer", "prefix", "sight", "isr", "decoder")
 TOKENIZER = ("encoder.", "decoder.", "quantizer.", "pre_quantizer.", "post_quantizer.")
 
 
@@ -128,7 +128,7 @@ def test_decoder_stage_has_the_losses_that_are_configured_and_shows_samples(fold
         return [picture]
 
     for number, weight in enumerate((0.0, 3.0)):
-        chosen = config(STAGES[3:], steps=1, decoder_losses=DecoderSettings(perceptual=weight))
+        chosen = config(STAGES[-1:], steps=1, decoder_losses=DecoderSettings(perceptual=weight))
         place = tmp_path / str(number)
         Training(chosen, place, [folder], [], features=features).run()
         assert (place / "decoder_0000000.png").is_file()
@@ -177,6 +177,9 @@ def test_every_stage_changes_its_own_parts_alone(folder, tmp_path):
     for count, stage in enumerate(STAGES[1:], 2):
         after[stage] = run(config(STAGES[:count], steps=2), place, folder)
     assert {name.split(".")[0] for name in changed(before, after["prefix"])} == {"prefix_encoder"}
-    assert not any(name.startswith(TOKENIZER) for name in changed(after["prefix"], after["isr"]))
+    by_sight = changed(after["prefix"], after["sight"])
+    parts = {"prefix_encoder", "post_quantizer", "decoder"}
+    assert {name.split(".")[0] for name in by_sight} == parts
+    assert not any(name.startswith(TOKENIZER) for name in changed(after["sight"], after["isr"]))
     by_decoder = changed(after["isr"], after["decoder"])
     assert {name.split(".")[0] for name in by_decoder} == {"post_quantizer", "decoder"}

@@ -25,8 +25,10 @@ class TrainingConfig:
     tokenizer:      the stage of the tokenizer
     pretraining:    next-scale prediction without a low-quality picture, before restoring
     prefix:         the prefix encoder alone, in the way of prefix_stage.py; new models only
+    sight:          then that and the decoder together, by what the estimate looks like
     isr:            the stage that makes a restorer
     decoder:        the decoder once more, on what the restorer makes
+    unseen:         share of what the prefix cannot tell that targets of isr keep; new models only
     negative_share: of restoring samples that are made bad on purpose, when no folder has such
     zoom:           crops are shrunk at random by factors down to this one
     samples_every:  steps between sample pictures
@@ -40,10 +42,12 @@ class TrainingConfig:
     tokenizer_losses: TokenizerSettings = TokenizerSettings()
     pretraining: LoopSettings | None = None
     prefix: LoopSettings | None = None
+    sight: LoopSettings | None = None
     isr: LoopSettings | None = None
     decoder: LoopSettings | None = None
     decoder_losses: DecoderSettings = DecoderSettings()
     diffusion_weight: float = 2.0
+    unseen: float = 1.0
     negative_share: float = 0.1
     degradation: DegradationSettings = DegradationSettings()
     zoom: float = 1.0

@@ -1,9 +1,15 @@
-"""The last stage: the decoder meets latents as the restorer makes them, not as the encoder does.
+"""Two stages in which the decoder meets other latents than the encoder's.
 
-A small restorer's latents differ from any that the tokenizer has seen, and the decoder shows it:
-blocks, stripes, colour noise. Here it learns to make of them what the good picture looks like.
-Some pictures are decoded from their own latent, so that the tokenizer keeps its round trip.
-Tokens do not change.
+`sight`, before the restorer: the prefix's estimate of the latent (prefix_stage.py) is trained
+together with the decoder by what the decoded estimate looks like; squared error alone would leave
+it blurred.
+
+`decoder`, the last: latents as the restorer makes them. A small restorer's differ from any that the
+tokenizer has seen, and the decoder shows it: blocks, stripes, colour noise. Here it learns to make
+of them what the good picture looks like. Tokens do not change.
+
+In both, some pictures are decoded from their own latent, so that the tokenizer keeps its round
+trip.
 """
 
 from __future__ import annotations
@@ -18,7 +24,10 @@ from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
 from ..varsr.sample import RefineSettings, SampleSettings
 from .picture_loss import Features, picture_loss
+from .prefix_stage import estimate_error, estimated_latent
 from .samples import Sampling
+
+ANCHOR = 0.1  # of the estimate's squared error in `sight`: it is to be told in the same codes
 
 
 @dataclass(frozen=True)
@@ -50,31 +59,32 @@ class DecoderLoss(nn.Module):
         loss = pixels + self.settings.perceptual * perceptual
         return {"loss": loss, "pixels": pixels, "perceptual": perceptual}
 
-    @torch.no_grad()
     def _latents(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
         """Of the first pictures their own, of the others as sampled: (N, C, S, S)."""
         own = round(self.settings.own_share * len(lq))
         parts = []
-        with torch.autocast(lq.device.type, enabled=False):  # codes are found in float32
-            if own > 0:
-                parts.append(self._own(target[:own], generator))
-            if own < len(lq):
-                parts.append(self._sampled(lq[own:], generator))
+        if own > 0:
+            parts.append(self._own(target[:own], generator))
+        if own < len(lq):
+            parts.append(self._seen(lq[own:], generator))
         return torch.cat(parts)
 
+    @torch.no_grad()
     def _own(self, target: Tensor, generator: torch.Generator) -> Tensor:
         """Latents (N, C, S, S) of good pictures, at random quantized or not."""
-        latent = self.model.encode_latent(target)
-        _, totals, _ = self.model.quantizer.encode(latent)
+        with torch.autocast(target.device.type, enabled=False):  # codes are found in float32
+            latent = self.model.encode_latent(target)
+            _, totals, _ = self.model.quantizer.encode(latent)
         quantized = torch.rand(len(target), generator=generator) < 0.5
         return torch.where(quantized.to(latent.device)[:, None, None, None], totals[-1], latent)
 
-    def _sampled(self, lq: Tensor, generator: torch.Generator) -> Tensor:
+    @torch.no_grad()
+    def _seen(self, lq: Tensor, generator: torch.Generator) -> Tensor:
         """Latents (N, C, S, S) that the restorer makes, the refiner's share included."""
         drawn = torch.randint(2**31, (len(lq),), generator=generator).tolist()
         seeds = [TileSeed(seed, seed) for seed in drawn]  # other noise for every picture and step
         guidance = self.settings.guidance
-        with Sampling(self.model):
+        with Sampling(self.model), torch.autocast(lq.device.type, enabled=False):
             restorer = VARSRRestorer(
                 self.model, SampleSettings(guidance=guidance), RefineSettings(guidance=guidance)
             )
@@ -82,3 +92,24 @@ class DecoderLoss(nn.Module):
             for k in range(restorer.steps):
                 restorer.step(state, k)
         return state.latent
+
+
+class SightLoss(DecoderLoss):
+    """The same for what the prefix says of a picture, which is trained with the decoder."""
+
+    def trained(self) -> list[nn.Module]:
+        return [self.model.prefix_encoder, *super().trained()]
+
+    def forward(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        self.estimate = None
+        losses = super().forward(lq, target, generator)
+        if self.estimate is None:  # all were decoded from their own latent
+            return losses
+        with torch.no_grad():
+            latent = self.model.encode_latent(target[-len(self.estimate) :])
+        error = estimate_error(self.estimate, latent.float())
+        return {**losses, "loss": losses["loss"] + ANCHOR * error, "error": error}
+
+    def _seen(self, lq: Tensor, generator: torch.Generator) -> Tensor:
+        self.estimate = estimated_latent(self.model, self.model.encode_prefix(lq))
+        return self.estimate

@@ -6,8 +6,6 @@ loss, whose gradient flows into the transformer. The tokenizer stays as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,30 +14,8 @@ from ..varsr.model import VARSR
 from ..varsr.refiner import RESIDUAL_SCALE
 from ..varsr.sample import refiner_condition
 from .diffusion_loss import DiffusionTables, diffusion_loss
+from .encoded_target import EncodedTarget
 from .teacher_forcing import all_hidden
-
-
-@dataclass(frozen=True)
-class EncodedTarget:
-    """A target picture as the tokenizer sees it; depends on nothing that this stage trains.
-
-    token_ids: (N, tokens of all scales) int64
-    latents:   after each scale (N, scales, C, S, S) float32
-    rest:      (N, C, S, S) what is left before the last scale
-    """
-
-    token_ids: Tensor
-    latents: Tensor
-    rest: Tensor
-
-
-@torch.no_grad()
-def encode_target(model: VARSR, target: Tensor) -> EncodedTarget:
-    """target: (N, 3, tile, tile) in [0, 1]."""
-    latent = model.encode_latent(target)
-    with torch.autocast(latent.device.type, enabled=False):  # nearest codes are found in float32
-        ids, latents, rest = model.quantizer.encode(latent)
-    return EncodedTarget(torch.cat(ids, dim=1), torch.stack(latents, dim=1), rest)
 
 
 class ISRLoss(nn.Module):

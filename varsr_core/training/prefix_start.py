@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..least_squares import LeastSquares
 from ..varsr.model import VARSR
-from .isr_stage import EncodedTarget
+from .encoded_target import EncodedTarget
 from .linear_start import principal_components
 from .stream_places import Sample, clear_rows, places
 

@@ -18,8 +18,8 @@ from ..varsr.model import VARSR
 from ..varsr.weights import build_model, sized_weights
 from .config import TrainingConfig
 from .data import PictureFolder, batches
-from .decoder_stage import DecoderLoss
-from .isr_stage import ISRLoss, encode_target
+from .decoder_stage import DecoderLoss, SightLoss
+from .isr_stage import ISRLoss
 from .linear_start import fits, linear_start
 from .loop import STATE_FILE, Loop, LoopSettings, StepFn
 from .new_model import config_from_json, new_model
@@ -32,6 +32,7 @@ from .samples import save_samples
 from .stream_places import Sample
 from .teacher_forcing import BlockCausalAttention
 from .tokenizer_stage import TokenizerLoss, revive_codes
+from .visible_target import VisibleTarget
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Training:
             ("tokenizer", self.config.tokenizer, self._tokenizer),
             ("pretraining", self.config.pretraining, self._next_scale),
             ("prefix", self.config.prefix if self.solved else None, self._prefix),
+            ("sight", self.config.sight if self.solved else None, self._decoder),
             ("isr", self.config.isr, self._next_scale),
             ("decoder", self.config.decoder, self._decoder),
         )
@@ -122,11 +124,11 @@ class Training:
 
     def _prefix(self, name: str, settings: LoopSettings, deadline: float) -> bool:
         if not (self.folder / name / STATE_FILE).exists():
-            prefix_start(self.model, self._samples(settings))
+            prefix_start(self.model, self._samples(settings, VisibleTarget(self.model, 1.0)))
         module = PrefixLoss(self.model)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
-        pairs = self._pairs(settings, loop.step)
+        pairs = self._pairs(settings, loop.step, good=True)
 
         def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
             lq, target, _ = next(pairs)
@@ -136,19 +138,21 @@ class Training:
 
         return _finish(loop, step, deadline)
 
-    def _samples(self, settings: LoopSettings) -> list[Sample]:
+    def _samples(self, settings: LoopSettings, encode: VisibleTarget) -> list[Sample]:
         """What the restorer's first weights are solved from."""
         pairs = self._pairs(settings, 0)
         samples = []
         while sum(len(classes) for _, classes, _ in samples) < START_PAIRS:
             lq, target, classes = next(pairs)
-            samples.append((lq, classes, encode_target(self.model, target)))
+            samples.append((lq, classes, encode(lq, target, classes)))
         return samples
 
     def _next_scale(self, name: str, settings: LoopSettings, deadline: float) -> bool:
         restoring = name == "isr"
+        # Made before the stage's state is taken up: the prefix as the stages before have left it.
+        encode = VisibleTarget(self.model, self.config.unseen if restoring and self.solved else 1.0)
         if restoring and self.solved and not (self.folder / name / STATE_FILE).exists():
-            samples = self._samples(settings)
+            samples = self._samples(settings, encode)
             if self.config.prefix is None:
                 prefix_start(self.model, samples)
             restorer_start(self.model, samples)
@@ -161,7 +165,7 @@ class Training:
             lq, target, classes = next(pairs)
             if not restoring:  # nothing to see: the model learns what pictures look like
                 lq = torch.full_like(target, 0.5)
-            encoded = encode_target(self.model, target)
+            encoded = encode(lq, target, classes)
             losses = loss(lq, classes, encoded, generator)
             if restoring and loop.leads and number % self.config.samples_every == 0:
                 save_samples(self.model, lq, target, self.folder / f"sample_{number:07d}.png")
@@ -170,15 +174,16 @@ class Training:
         return _finish(loop, step, deadline)
 
     def _decoder(self, name: str, settings: LoopSettings, deadline: float) -> bool:
-        module = DecoderLoss(self.model, self.config.decoder_losses, self.features)
+        kind = SightLoss if name == "sight" else DecoderLoss
+        module = kind(self.model, self.config.decoder_losses, self.features)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
-        pairs = self._pairs(settings, loop.step)
+        pairs = self._pairs(settings, loop.step, good=True)
 
         def step(number: int, generator: torch.Generator) -> dict[str, Tensor]:
             lq, target, _ = next(pairs)
             losses = loss(lq, target, generator)
-            if loop.leads and number % self.config.samples_every == 0:
+            if name == "decoder" and loop.leads and number % self.config.samples_every == 0:
                 save_samples(self.model, lq, target, self.folder / f"decoder_{number:07d}.png")
             return losses
 
@@ -193,14 +198,14 @@ class Training:
         logger.info("%s: step %d of %d", name, loop.step, settings.steps)
         return loop
 
-    def _pictures(self) -> PictureFolder:
-        """Crops of the one size the model knows."""
+    def _pictures(self, good: bool = False) -> PictureFolder:
+        """Crops of the one size the model knows; of good pictures alone, or of bad ones too."""
         several = distributed.is_initialized()
         return PictureFolder(
             self.high,
-            self.low,
+            [] if good else self.low,
             self.model.config.tile_size,
-            negative_share=0.0 if self.low else self.config.negative_share,
+            negative_share=0.0 if good or self.low else self.config.negative_share,
             settings=self.config.degradation,
             zoom=self.config.zoom,
             cache=self.config.cache,
@@ -208,9 +213,11 @@ class Training:
             world_size=distributed.get_world_size() if several else 1,
         )
 
-    def _pairs(self, settings: LoopSettings, first: int) -> Iterator[tuple[Tensor, ...]]:
+    def _pairs(
+        self, settings: LoopSettings, first: int, good: bool = False
+    ) -> Iterator[tuple[Tensor, ...]]:
         """Bad picture, good picture and quality class on this device, batch by batch."""
-        for batch in self._batches(PairFolder(self._pictures()), settings, first):
+        for batch in self._batches(PairFolder(self._pictures(good)), settings, first):
             yield tuple(part.to(self.device) for part in batch)
 
     def _batches(self, dataset: Dataset, settings: LoopSettings, first: int) -> Iterator:

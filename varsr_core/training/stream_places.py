@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..varsr.config import VARSRConfig
-from .isr_stage import EncodedTarget
+from .encoded_target import EncodedTarget
 
 LEVEL = 12.0  # height of the marks that tell scales apart; also steadies the layer norms
 

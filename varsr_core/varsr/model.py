@@ -64,11 +64,11 @@ class VARSR(nn.Module):
 
     def encode_prefix(self, lq: Tensor) -> Tensor:
         """(N, 3, tile, tile) in [0, 1] -> (N, S * S, D), all the transformer knows of a tile."""
-        return self.prefix_encoder(_to_network(lq, self.dtype))
+        return self.prefix_encoder(to_network(lq, self.dtype))
 
     def encode_latent(self, image: Tensor) -> Tensor:
         """(N, 3, tile, tile) in [0, 1] -> (N, C, S, S) float32, not yet quantized."""
-        return self.pre_quantizer(self.encoder(_to_network(image, self.tokenizer_dtype))).float()
+        return self.pre_quantizer(self.encoder(to_network(image, self.tokenizer_dtype))).float()
 
     def decode(self, latent: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, 3, tile, tile) float32 in [0, 1]."""
@@ -87,7 +87,7 @@ class VARSR(nn.Module):
         return self.word_embed(tokens.to(self.dtype))
 
 
-def _to_network(image: Tensor, dtype: torch.dtype) -> Tensor:
+def to_network(image: Tensor, dtype: torch.dtype) -> Tensor:
     """From [0, 1] to the networks' [-1, 1]."""
     image = image * 2 - 1
     if dtype == torch.float32:  # in the order of the published numbers, which it then meets
