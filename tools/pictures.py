@@ -180,8 +180,8 @@ def _before(result: Image) -> Image:
 def runnable(node: dict, known: dict[str, dict]) -> bool:
     """Whether every choice of a node is among those the host has, files included."""
     for name, declared in known[node["class_type"]]["input"].get("required", {}).items():
-        choices = declared[0] if isinstance(declared[0], list) else declared[-1].get("options")
-        if choices is not None and node["inputs"].get(name) not in choices:
+        choices = declared[-1].get("options") if declared[0] == "COMBO" else declared[0]
+        if isinstance(choices, list) and node["inputs"].get(name) not in choices:
             return False
     return True
 

@@ -145,6 +145,15 @@ def test_a_model_given_to_start_from_keeps_its_weights(folder, tmp_path, solved)
     assert not (tmp_path / "tuned" / "prefix").exists()
 
 
+def test_a_tuned_model_keeps_its_weights_when_the_run_is_resumed(folder, tmp_path, solved):
+    run(config(), tmp_path / "run", folder)
+    solved.clear()
+    start = tmp_path / "run" / MODEL_FILE
+    run(config(STAGES[:1]), tmp_path / "tuned", folder, start)
+    run(config(), tmp_path / "tuned", folder)
+    assert not solved
+
+
 def test_a_pretrained_model_keeps_its_weights(folder, tmp_path, solved):
     run(config(("pretraining", "prefix", "isr"), steps=1), tmp_path / "run", folder)
     assert not solved

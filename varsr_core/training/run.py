@@ -37,6 +37,7 @@ from .visible_target import VisibleTarget
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"
+TUNED_FILE = "fine_tuned"  # tells a resumed run that its weights came from elsewhere
 REVIVE_EVERY = 100  # steps between looks for dead codes
 START_BATCHES = 8  # from which a new tokenizer's first weights are solved
 START_PAIRS = 1024  # from which a new restorer's are
@@ -66,10 +67,14 @@ class Training:
         self.device = device or torch.device("cpu")
         self.new = start is None and not (folder / MODEL_FILE).is_file()
         self.model = self._model(start).to(self.device)
-        self.solved = (
-            start is None and config.pretraining is None and restorer_fits(self.model.config)
-        )
         folder.mkdir(parents=True, exist_ok=True)
+        if start is not None:
+            (folder / TUNED_FILE).touch()
+        self.solved = (
+            not (folder / TUNED_FILE).exists()
+            and config.pretraining is None
+            and restorer_fits(self.model.config)
+        )
 
     def _model(self, start: Path | None) -> VARSR:
         saved = self.folder / MODEL_FILE
