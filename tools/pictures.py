@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
 
 import environment
 from demo import HOST, PHOTOGRAPH, comfyui
-from template_graphs import CLIP
+from template_graphs import CLIP, NANO
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
@@ -35,7 +35,7 @@ HALF = ("varsr_upscale", "varsr_stages")  # thumbnails that show what it was bef
 
 MODEL, PICTURE = ["model", 0], ["picture", 0]
 STAGES = {
-    "model": ("VARSR_LoadModel", {"checkpoint": "varsr_nano (built in)", "dtype": "auto"}),
+    "model": ("VARSR_LoadModel", {"checkpoint": NANO, "dtype": "auto"}),
     "picture": ("LoadImage", {"image": PHOTOGRAPH.name}),
     "tinted": ("LoadImage", {"image": TINTED}),
     "prefix": ("VARSR_EncodePrefix", {"model": MODEL, "image": PICTURE}),
