@@ -15,33 +15,19 @@ class LeastSquares:
     def __init__(self, inputs: int, targets: int, ridge: float = 1e-4) -> None:
         size = inputs + 1
         self.ridge = ridge
-        self.rows = 0
         self.squares = torch.zeros(size, size, dtype=torch.float64)  # of inputs and a constant
         self.products = torch.zeros(size, targets, dtype=torch.float64)
-        self.targets = torch.zeros(targets, targets, dtype=torch.float64)
 
     def add(self, inputs: Tensor, targets: Tensor) -> None:
         """inputs: (rows, inputs); targets: (rows, targets)."""
         x, y = inputs.double().cpu(), targets.double().cpu()
         x = torch.cat((x, torch.ones_like(x[:, :1])), dim=1)
-        self.rows += len(x)
         self.squares += x.T @ x
         self.products += x.T @ y
-        self.targets += y.T @ y
 
     def solve(self) -> tuple[Tensor, Tensor]:
         """Weights (targets, inputs) and bias (targets,), float32."""
-        solved = self._solved().float().T
-        return solved[:, :-1], solved[:, -1]
-
-    def covariance(self) -> Tensor:
-        """Of what the map leaves unexplained: (targets, targets) float64."""
-        solved = self._solved()
-        explained = solved.T @ self.products
-        left = self.targets - explained - explained.T + solved.T @ self.squares @ solved
-        return left / self.rows
-
-    def _solved(self) -> Tensor:
         squares = self.squares.clone()
         squares.diagonal().add_(self.ridge * squares.diagonal().mean())
-        return torch.linalg.solve(squares, self.products)
+        solved = torch.linalg.solve(squares, self.products).float().T
+        return solved[:, :-1], solved[:, -1]

@@ -1,5 +1,6 @@
 """A new restorer whose first weights are solved for: what it can do before its first step."""
 
+import itertools
 import math
 from functools import lru_cache
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from varsr_core.training.isr_stage import ISRLoss
 from varsr_core.training.linear_start import linear_start
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.prefix_start import prefix_start
-from varsr_core.training.restorer_start import restorer_start
+from varsr_core.training.restorer_start import PARTS, UNSURE, restorer_start
 from varsr_core.training.stream_places import LEVEL, places
 from varsr_core.training.teacher_forcing import all_hidden
 from varsr_core.training.tokenizer_stage import revive_codes
@@ -63,7 +64,7 @@ def pair(model, pictures, seed):
     generator = torch.Generator().manual_seed(seed)
     lq = F.interpolate(F.avg_pool2d(pictures, 2), pictures.shape[2:], mode="bilinear")
     lq = lq + 0.05 * torch.randn(lq.shape, generator=generator)
-    return lq, torch.arange(len(lq)) % 2, encode_target(model, pictures)
+    return lq, torch.zeros(len(lq), dtype=torch.long), encode_target(model, pictures)
 
 
 def drawn(case):
@@ -175,9 +176,34 @@ def test_stream_starts_with_estimate_latent_so_far_and_marks_that_balance():
     torch.testing.assert_close(seen[0][:, :, : where.end], wanted)
 
 
+def over_parts(maps, side, rows, columns):
+    """Means of maps (N, C, S, S) over a part of every cell of a coarser map: (N, C, side * side).
+
+    In S * 60 small steps a side, so that every border falls on one.
+    """
+    final, fine = maps.shape[-1], 60
+    values = maps.repeat_interleave(fine, dim=2).repeat_interleave(fine, dim=3)
+    means = []
+    for i, j in itertools.product(range(side), repeat=2):
+        found = values
+        for axis, (index, (low, high)) in enumerate(((i, rows), (j, columns)), start=2):
+            first, end = index * final // side, math.ceil((index + 1) * final / side)
+            start, stop = (round(fine * (first + part * (end - first))) for part in (low, high))
+            found = found.narrow(axis, start, stop - start)
+        means.append(found.mean(dim=(2, 3)))
+    return torch.stack(means, dim=2)
+
+
+@torch.no_grad()
+def test_means_over_whole_cells_are_those_that_the_quantizer_takes():
+    maps = torch.randn(1, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+    wanted = F.interpolate(maps, (5, 5), mode="area").flatten(2)
+    torch.testing.assert_close(over_parts(maps, 5, (0, 1), (0, 1)), wanted)
+
+
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_each_block_finds_the_estimate_over_the_area_of_every_token(case):
+def test_blocks_find_the_estimate_over_every_token_and_over_its_quarters(case):
     model, (lq, classes, target) = started(case).model, started(case).held_out
     where, schedule = places(model.config), model.config.schedule
     final = schedule.final_side
@@ -187,7 +213,7 @@ def test_each_block_finds_the_estimate_over_the_area_of_every_token(case):
         copies = stream[:, :, where.copy(block)].split(counts(model), dim=1)
         factors = []
         for copy, side in zip(copies, schedule.sides, strict=True):
-            wanted = F.interpolate(prefix, (side, side), mode="area").flatten(2).transpose(1, 2)
+            wanted = over_parts(prefix, side, *PARTS[block % len(PARTS)]).transpose(1, 2)
             pairs = torch.stack((copy.flatten(), wanted.flatten()))
             assert torch.corrcoef(pairs)[0, 1] > 0.97
             factors.append(((copy * wanted).sum() / wanted.square().sum()).item())
@@ -253,14 +279,18 @@ def test_tokens_of_pictures_not_seen_are_guessed_well_at_once(case):
         assert then[scale] < -unigram[scale][ids[scale]].mean() - 0.25
 
 
-@pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_every_code_is_as_likely_as_it_is_frequent(case):
-    found = started(case)
-    said = torch.cat([log_likelihoods(found.model, *sample).exp() for sample in found.samples])
-    wanted = frequencies(found.model, found.samples)
-    for part, frequency in zip(said.split(counts(found.model), dim=1), wanted, strict=True):
-        assert (part.mean(dim=(0, 1)) - frequency).abs().sum() < 0.3
+def test_classes_that_were_not_solved_for_say_the_same_with_less_certainty():
+    model, (lq, classes, target) = started(BIG).model, started(BIG).held_out
+    heights = []
+    for number in (0, 1):
+        logits = model.transformer.logits(
+            hidden(model, lq, classes, target), torch.full_like(classes, number)
+        )
+        spread = logits - model.transformer.head.bias
+        heights.append(spread - spread.mean(dim=2, keepdim=True))
+    sure, unsure = heights
+    torch.testing.assert_close(unsure, UNSURE * sure, rtol=1e-3, atol=1e-3)
 
 
 def test_result_depends_on_the_model_and_the_pairs_alone():

@@ -1,4 +1,8 @@
-"""The last MLP and the head of a new restorer, solved for: logits of a Gaussian around a guess.
+"""The last MLP and the head of a new restorer, solved for: codes near a guess are likely.
+
+The quantizer takes the code nearest to what is left of the latent; so does this, of what is left by
+a linear estimate, softly. A Gaussian fitted to the codes themselves fits them far worse: they lie
+around what is left as their cells happen to lie.
 
 Activations are passed unharmed in pairs: gelu(x) - gelu(-x) = x.
 """
@@ -19,20 +23,16 @@ from .teacher_forcing import all_hidden
 
 GATE = 24.0  # how far below zero a closed gelu is held, in deviations of what it carries
 CODE_SIZE = 4.0  # of the estimate of the code in the stream, at the scale where it is largest
-PRIOR = 0.01  # of the mean variance, added to all; more where few tokens were seen
-PRIOR_ROWS = 1000
 HELD_OUT = 8  # one in so many tokens is only looked at to choose the sharpness
-SHARPNESS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # shares of the precision that are tried
-SMOOTHING = 0.1  # tokens that every code is taken to have been seen with
-MATCHING_ROUNDS = 8
-MATCHED_ROWS = 8192
+HELD_OUT_ROWS = 8192  # that are enough for it
+SHARPNESS = tuple(2.0**power for power in range(-6, 6))  # tried, over the mean square to be guessed
 
 
 @dataclass(frozen=True)
 class Guess:
     """Logits of one scale: codebook @ (affine @ (evidence, 1)) + bias.
 
-    affine: (C, evidence + 1) the expected code over its covariance; bias: (V,)
+    affine: (C, evidence + 1) what is left of the latent, times sharpness; bias: (V,)
     """
 
     affine: Tensor
@@ -42,12 +42,15 @@ class Guess:
 def code_start(model: VARSR, where: Places, samples: Sequence[Sample]) -> None:
     """Last MLP: gates, open at one scale each, give each scale its own guess. Head: its logits."""
     transformer, codes = model.transformer, model.quantizer.codebook.weight
-    counts = [side * side for side in model.config.schedule.sides]
+    schedule = model.config.schedule
+    counts = [side * side for side in schedule.sides]
     inputs = _inputs_of_last_mlp(model, samples).split(counts, dim=1)
     ids = torch.cat([target.token_ids for _, _, target in samples]).split(counts, dim=1)
+    left = _left(model, samples)
     evidence = [tokens[:, :, where.evidence].flatten(0, 1) for tokens in inputs]
     guesses = [
-        _guess(rows, wanted.flatten(), codes) for rows, wanted in zip(evidence, ids, strict=True)
+        _guess(rows, wanted.flatten(), rest.flatten(0, 1), codes)
+        for rows, wanted, rest in zip(evidence, ids, left, strict=True)
     ]
     affines = torch.stack([guess.affine for guess in guesses])
     sizes = torch.stack([_sizes(affine, evidence) for affine in affines])
@@ -85,44 +88,32 @@ def _inputs_of_last_mlp(model: VARSR, samples: Sequence[Sample]) -> Tensor:
     return torch.cat(kept)
 
 
-def _guess(evidence: Tensor, ids: Tensor, codes: Tensor) -> Guess:
-    """A Gaussian around the code that the evidence makes us expect.
+def _left(model: VARSR, samples: Sequence[Sample]) -> list[Tensor]:
+    """What each scale's codes are to come close to: (N, side * side, C) of every scale."""
+    latents = torch.cat([target.latents for _, _, target in samples])
+    whole = latents[:, -2] + torch.cat([target.rest for _, _, target in samples])
+    before = (torch.zeros_like(whole), *latents[:, :-1].unbind(1))
+    return [model.quantizer.downsample(whole - total, k) for k, total in enumerate(before)]
 
-    log N(c; m, S) = c S^-1 m - c S^-1 c / 2 + what all codes share. The codes' distribution is no
-    Gaussian: S is widened until the logits fit unseen tokens best, and the bias made to give codes
-    their frequency.
+
+def _guess(evidence: Tensor, ids: Tensor, left: Tensor, codes: Tensor) -> Guess:
+    """Logits -sharpness |code - guess|^2 / 2, as sharp as fits unseen tokens best.
+
+    evidence: (rows, E); ids: (rows,); left: (rows, C) what the codes stand for; codes: (V, C)
     """
     seen = len(ids) - max(1, len(ids) // HELD_OUT)
     fit = LeastSquares(evidence.shape[1], codes.shape[1])
-    fit.add(evidence[:seen], codes[ids[:seen]])
+    fit.add(evidence[:seen], left[:seen])
     weight, bias = fit.solve()
-    covariance = fit.covariance()
-    covariance.diagonal().add_(PRIOR * (1 + PRIOR_ROWS / fit.rows) * covariance.diagonal().mean())
-    precision = torch.linalg.inv(covariance).to(codes)
-    affine = precision @ torch.cat((weight, bias[:, None]), dim=1).to(codes)
-    norms = torch.einsum("vc,cd,vd->v", codes, precision, codes) / 2
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(seen, generator=generator)[:MATCHED_ROWS]
-    held = seen + torch.randperm(len(ids) - seen, generator=generator)[:MATCHED_ROWS]
-    logits, unseen = (
-        (evidence[rows] @ affine[:, :-1].T + affine[:, -1]) @ codes.T for rows in (chosen, held)
-    )
-    tried = []
-    for share in SHARPNESS:
-        matched = _matched(share * logits, -share * norms, ids[chosen])
-        loss = F.cross_entropy(share * unseen + matched, ids[held]).item()
-        tried.append((loss, Guess(share * affine, matched)))
-    return min(tried, key=lambda pair: pair[0])[1]
-
-
-def _matched(logits: Tensor, bias: Tensor, ids: Tensor) -> Tensor:
-    """The bias (V,) with which codes are on average as likely as they are frequent."""
-    smooth = torch.full_like(bias, SMOOTHING)
-    frequency = torch.bincount(ids, minlength=len(bias)) + smooth
-    for _ in range(MATCHING_ROUNDS):
-        likely = (logits + bias).softmax(dim=1).sum(dim=0) + smooth
-        bias = bias + (frequency / likely).log()
-    return bias - bias.mean()
+    held = seen + torch.randperm(len(ids) - seen, generator=generator)[:HELD_OUT_ROWS]
+    guessed = evidence[held] @ weight.T.to(codes) + bias.to(codes)
+    closeness = guessed @ codes.T - codes.square().sum(dim=1) / 2
+    unit = 1 / left.square().mean().item()
+    losses = {s: F.cross_entropy(s * unit * closeness, ids[held]).item() for s in SHARPNESS}
+    sharpness = min(losses, key=losses.__getitem__) * unit
+    affine = sharpness * torch.cat((weight, bias[:, None]), dim=1).to(codes)
+    return Guess(affine, -sharpness * codes.square().sum(dim=1) / 2)
 
 
 def _sizes(affine: Tensor, evidence: Sequence[Tensor]) -> Tensor:

@@ -17,13 +17,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..noise import TileSeed
 from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
 from ..varsr.sample import RefineSettings, SampleSettings
-from .picture_loss import Features, picture_loss
+from .discriminator import Discriminator, adversarial_losses
+from .picture_loss import Features, feature_loss, picture_loss, pyramid_loss
 from .prefix_stage import estimate_error, estimated_latent
 from .samples import Sampling
 
@@ -32,11 +34,15 @@ ANCHOR = 0.1  # of the estimate's squared error in `sight`: it is to be told in 
 
 @dataclass(frozen=True)
 class DecoderSettings:
-    """guidance: as the model is meant to be sampled; own_share: pictures from their own latent."""
+    """guidance:    as the model is meant to be sampled
+    own_share:   of the pictures are decoded from their own latent
+    adversarial: weight of the judge's view (see discriminator.py), where features are given
+    """
 
     guidance: float = 0.0
     own_share: float = 0.25
     perceptual: float = 1.0
+    adversarial: float = 0.0
 
 
 class DecoderLoss(nn.Module):
@@ -47,17 +53,42 @@ class DecoderLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.settings, self.features = model, settings, features
+        self.judge: Discriminator | None = None
+        if features is not None and settings.adversarial > 0:
+            tile = model.config.tile_size
+            device = model.quantizer.codebook.weight.device
+            maps = features(torch.zeros(1, 3, tile, tile, device=device))
+            self.judge = Discriminator([found.shape[1] for found in maps]).to(device)
 
     def trained(self) -> list[nn.Module]:
         """The parts this stage changes."""
-        return [self.model.post_quantizer, self.model.decoder]
+        judges = [] if self.judge is None else [self.judge]
+        return [self.model.post_quantizer, self.model.decoder, *judges]
 
     def forward(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """lq, target: (N, 3, tile, tile) in [0, 1]; returns scalars, `loss` the sum."""
         decoded = self.model.decode_unclamped(self._latents(lq, target, generator))
-        pixels, perceptual = picture_loss(decoded, target, self.features)
+        if self.judge is None:
+            pixels, perceptual = picture_loss(decoded, target, self.features)
+            loss = pixels + self.settings.perceptual * perceptual
+            return {"loss": loss, "pixels": pixels, "perceptual": perceptual}
+        return self._judged(decoded, target)
+
+    def _judged(self, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The same losses, and the judge's."""
+        pixels = F.l1_loss(decoded, target)
+        maps, wanted = self.features(decoded), self.features(target)
+        perceptual = pyramid_loss(decoded, target) + feature_loss(maps, wanted)
+        adversarial, judge = adversarial_losses(self.judge, maps, wanted)
         loss = pixels + self.settings.perceptual * perceptual
-        return {"loss": loss, "pixels": pixels, "perceptual": perceptual}
+        loss = loss + self.settings.adversarial * adversarial + judge
+        return {
+            "loss": loss,
+            "pixels": pixels,
+            "perceptual": perceptual,
+            "adversarial": adversarial,
+            "judge": judge,
+        }
 
     def _latents(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
         """Of the first pictures their own, of the others as sampled: (N, C, S, S)."""

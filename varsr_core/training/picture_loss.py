@@ -19,9 +19,13 @@ def picture_loss(
     """Scalars: mean absolute difference of pixels, and a loss nearer to what eyes see."""
     perceptual = pyramid_loss(decoded, pictures)
     if features is not None:
-        pairs = zip(features(decoded), features(pictures), strict=True)
-        perceptual = perceptual + sum(F.l1_loss(a, b.detach()) for a, b in pairs)
+        perceptual = perceptual + feature_loss(features(decoded), features(pictures))
     return F.l1_loss(decoded, pictures), perceptual
+
+
+def feature_loss(decoded: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """L1 between the feature maps of two pictures, summed."""
+    return sum(F.l1_loss(a, b.detach()) for a, b in zip(decoded, wanted, strict=True))
 
 
 def pyramid_loss(a: Tensor, b: Tensor) -> Tensor:

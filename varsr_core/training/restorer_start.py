@@ -2,10 +2,10 @@
 
 Drawn weights need thousands of steps before attention finds the place in the prefix that a token
 stands for, and thousands more before logits know that near codes are alike. Both can be written
-down. The prefix encoder becomes the best linear estimate of the latent; one head of every block
-averages that estimate over the area of its token; the last MLP turns it, scale by scale, into an
-estimate of the code, and the head into the logits of a Gaussian around it. Training then starts
-from a linear restorer with honest doubt, and learns what is not linear.
+down. The prefix encoder estimates the latent; one head of every block averages that estimate over
+the area of its token, or over a quarter of it; the last MLP turns that, scale by scale, into a
+guess of what is left of the latent, and the head into logits of the codes near it. Training then
+starts from a linear restorer with honest doubt, and learns what is not linear.
 
 The residual stream is given places: see stream_places.py.
 """
@@ -25,7 +25,12 @@ from .prefix_start import prefix_fits
 from .stream_places import LEVEL, Places, Sample, clear_rows, places
 
 KERNEL_RIDGE = 1e-3  # of the squared amplitudes of a kernel, keeps it from growing without end
+UNSURE = 0.3  # height of the logits of quality classes that were not solved for
 UNTURNED = 2  # slowest frequencies of each axis, hardly turning: kept apart from kernels
+WHOLE, FIRST, SECOND = (0.0, 1.0), (0.0, 0.5), (0.5, 1.0)  # of a token's side
+# Over which rows and columns of its token the head of each block averages, one after the other. No
+# softmax of a few waves is a mean over an area with hard borders; a sum of several comes close.
+PARTS = ((WHOLE, WHOLE), (FIRST, FIRST), (FIRST, SECOND), (SECOND, FIRST), (SECOND, SECOND))
 
 
 def restorer_fits(config: VARSRConfig) -> bool:
@@ -45,16 +50,23 @@ def restorer_start(model: VARSR, samples: Sequence[Sample]) -> None:
     """Sets embeddings, one head a block, the last MLP and the head, behind prefix_start().
 
     model:   restorer_fits(), its tokenizer trained
-    samples: batches of some hundred pictures in all
+    samples: batches of some hundred pictures in all, of the first quality class
     """
     where = places(model.config)
     _set_marks(model, where)
     schedule, head = model.config.schedule, model.config.transformer.head_dim
     final = schedule.final_side
-    kernels = [_kernel(side, final, head) for side in (*schedule.sides, final)]
+    kernels = {
+        part: [_kernel(side, final, part, head) for side in (*schedule.sides, final)]
+        for part in (WHOLE, FIRST, SECOND)
+    }
     for number, block in enumerate(model.transformer.blocks):
-        _set_attention(block, where, where.copy(number), kernels)
+        rows, columns = PARTS[number % len(PARTS)]
+        pairs = list(zip(kernels[rows], kernels[columns], strict=True))
+        _set_attention(block, where, where.copy(number), pairs)
     code_start(model, where, samples)
+    width = model.config.transformer.width
+    model.transformer.head_modulation.weight[1:, :width] = UNSURE - 1
 
 
 def _set_marks(model: VARSR, where: Places) -> None:
@@ -77,12 +89,18 @@ def _set_marks(model: VARSR, where: Places) -> None:
     model.word_embed.weight[where.words] = torch.eye(where.channels).to(model.word_embed.weight)
 
 
-def _set_attention(block: nn.Module, where: Places, copy: slice, kernels: list[Tensor]) -> None:
-    """The first head averages the prefix's estimate over the area of its token, into `copy`."""
-    turned = kernels[0].shape[1]
+def _set_attention(
+    block: nn.Module, where: Places, copy: slice, kernels: list[tuple[Tensor, Tensor]]
+) -> None:
+    """The first head averages the prefix's estimate over its part of the token, into `copy`.
+
+    kernels: of rows and of columns, for every scale and for the prefix itself
+    """
+    turned = kernels[0][0].shape[1]
     width, head = block.qkv.in_features, 4 * (turned + UNTURNED)
     # One real amplitude a frequency for the keys of the prefix; queries hold kernel and direction.
-    loud = max(kernel.square().sum().item() * 2 for kernel in kernels) ** 0.5
+    sizes = [sum(kernel.square().sum().item() for kernel in pair) for pair in kernels]
+    loud = max(sizes) ** 0.5
     amplitude = (2 * turned) ** -0.5
     block.query_scale.weight[0] = loud / amplitude
     queries, keys, values = (block.qkv.weight[n * width : n * width + head] for n in range(3))
@@ -90,13 +108,12 @@ def _set_attention(block: nn.Module, where: Places, copy: slice, kernels: list[T
         rows.zero_()
     block.qkv.bias[:head] = block.qkv.bias[width : width + head] = 0
     axes = (0, head // 4)  # first frequency of rows and of columns; imaginary parts head / 2 on
-    for scale, kernel in enumerate(kernels):
+    for scale, (pair, size) in enumerate(zip(kernels, sizes, strict=True)):
         level = where.level(scale)
-        for axis in axes:
+        for axis, kernel in zip(axes, pair, strict=True):
             for part, offset in enumerate((0, head // 2)):
                 queries[axis + offset : axis + offset + turned, level] = kernel[part] / loud
-        rest = 1 - 2 * kernel.square().sum() / loud**2
-        queries[head // 4 - 1, level] = rest.clamp(min=0).sqrt()  # met by no key
+        queries[head // 4 - 1, level] = max(0.0, 1 - size / loud**2) ** 0.5  # met by no key
         keys[head // 4 - 2, level] = 1  # met by no query
     prefix = where.level(where.scales)
     keys[:, prefix] = 0
@@ -111,15 +128,20 @@ def _set_attention(block: nn.Module, where: Places, copy: slice, kernels: list[T
     )
 
 
-def _kernel(side: int, final: int, head: int) -> Tensor:
+def _kernel(side: int, final: int, part: tuple[float, float], head: int) -> Tensor:
     """Amplitudes (2, head / 4 - UNTURNED) of cosines and sines whose softmax over the prefix comes
-    closest to averaging over the area of a token: an exponential family, hence convex.
+    closest to averaging over a part of a token: an exponential family, hence convex.
+
+    A token covers the cells that its value is the mean of (Quantizer.downsample): whole ones.
     """
     frequencies = BASE ** (-4 * torch.arange(head // 4, dtype=torch.float64) / head)
-    tokens, cells = torch.arange(side).double() / side, torch.arange(final).double() / final
-    shared = torch.minimum(tokens[:, None] + 1 / side, cells + 1 / final)
-    shared = (shared - torch.maximum(tokens[:, None], cells)).clamp(min=0) * side
-    angles = (cells - tokens[:, None])[:, :, None] * GRID * frequencies
+    index, cells = torch.arange(side), torch.arange(final).double()
+    first, end = index * final // side, -((index + 1) * final // -side)
+    low, high = (first + share * (end - first).double() for share in part)
+    shared = torch.minimum(high[:, None], cells + 1) - torch.maximum(low[:, None], cells)
+    shared = shared.clamp(min=0) / (high - low)[:, None]
+    offsets = cells / final - (index / side).double()[:, None]
+    angles = offsets[:, :, None] * GRID * frequencies
     angles = angles[:, :, : head // 4 - UNTURNED]
     waves = torch.stack((angles.cos(), angles.sin()))
     amplitudes = torch.zeros(2, 1, 1, head // 4 - UNTURNED, dtype=torch.float64)
