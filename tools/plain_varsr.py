@@ -1,9 +1,9 @@
-"""VARSR done the plain way, straight from the released tensors, in float32.
+"""VARSR done the plain way, straight from the released tensors.
 
 The work is laid out as in the public code: a modulation layer in every block, keys and values that
 grow by concatenation, logits of every prefix token, guidance rows computed throughout, the
 refiner's condition embedded anew at each step. It is what the pack's speed and memory are measured
-against, and an independent second opinion on its numbers.
+against, and an independent second opinion on its numbers. float32, or what autocast makes of it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def _rope(x: Tensor, positions: Tensor) -> Tensor:
     """x: (R, H, L, head_dim), neighbouring channels paired, as complex numbers."""
     quarter = x.shape[-1] // 4
     rates = 10000.0 ** (-torch.arange(quarter) / quarter)
-    angles = (positions[:, :, None] * rates).flatten(1)
-    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.polar(
+    angles = (positions[:, :, None] * rates).flatten(1).to(x.device)
+    turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * torch.polar(
         torch.ones_like(angles), angles
     )
     return torch.view_as_real(turned).flatten(-2)
@@ -89,6 +89,7 @@ class PlainTransformer:
         scale = w[f"{name}.attn.scale_mul_1H11"].clamp(max=math.log(100)).exp()
         q = _rope(F.normalize(q, dim=-1) * scale, positions)
         k = _rope(F.normalize(k, dim=-1), positions)
+        q, k = q.to(v), k.to(v)
         if self.cache[i] is not None:
             k = torch.cat((self.cache[i][0], k), dim=2)
             v = torch.cat((self.cache[i][1], v), dim=2)
@@ -106,7 +107,9 @@ def refine(w: Weights, condition: Tensor, noise: Tensor, cfg: float) -> Tensor:
     blocks = sum(n.endswith("in_ln.weight") for n in w)
     for i, step in enumerate(steps):
         rates = torch.exp(-math.log(10000) * torch.arange(128) / 128)
-        angles = torch.full((len(condition), 1), float(step.timestep)) * rates
+        angles = (torch.full((len(condition), 1), float(step.timestep)) * rates).to(
+            condition.device
+        )
         time = F.silu(
             _linear(w, f"{net}.time_embed.mlp.0", torch.cat((angles.cos(), angles.sin()), 1))
         )
@@ -151,7 +154,7 @@ def restore(
     x = torch.cat((prefix, condition[:, None]), dim=1) + weights["pos_start"]
     x = x + weights["lvl_embed.weight"][0]
     positions = torch.cat((_positions(sides[-1]), _positions(1)))
-    latent = torch.zeros(1, noise.shape[-1], sides[-1], sides[-1])
+    latent = torch.zeros(1, noise.shape[-1], sides[-1], sides[-1], device=lq.device)
     ids: list[Tensor] = []
     for scale, side in enumerate(sides):
         if scale:

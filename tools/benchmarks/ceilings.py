@@ -1,0 +1,58 @@
+"""What the chip can do at most, measured in the same run as what is compared with it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """matmul, attention: floating point operations a second; copy: bytes read and written."""
+
+    matmul: float
+    attention: float
+    copy: float
+
+    def plain(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def measure(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """A square product, attention of the model's kind, and a copy, each as large as is fair."""
+    fast = device.type == "cuda"
+    side, rows, length, copied = (8192, 8, 4096, 2**30) if fast else (2048, 1, 2048, 2**27)
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    heads = torch.randn(3, rows, 24, length, 64, device=device, dtype=dtype)
+    block = torch.empty(copied, device=device, dtype=torch.uint8)
+    target = torch.empty_like(block)
+    return Ceilings(
+        matmul=2 * side**3 / seconds(lambda: a @ a, device),
+        attention=4
+        * rows
+        * 24
+        * length**2
+        * 64
+        / seconds(lambda: F.scaled_dot_product_attention(*heads, scale=0.1), device),
+        copy=2 * copied / seconds(lambda: target.copy_(block), device),
+    )
+
+
+def seconds(work: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:
+    """Median time of some work, after a warm-up."""
+    found = []
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if number:
+            found.append(time.perf_counter() - started)
+    return statistics.median(found)
