@@ -58,7 +58,7 @@ class DecoderLoss(nn.Module):
             tile = model.config.tile_size
             device = model.quantizer.codebook.weight.device
             maps = features(torch.zeros(1, 3, tile, tile, device=device))
-            self.judge = Discriminator([found.shape[1] for found in maps]).to(device)
+            self.judge = Discriminator([*(m.shape[1] for m in maps), 3]).to(device)
 
     def trained(self) -> list[nn.Module]:
         """The parts this stage changes."""
@@ -79,7 +79,9 @@ class DecoderLoss(nn.Module):
         pixels = F.l1_loss(decoded, target)
         maps, wanted = self.features(decoded), self.features(target)
         perceptual = pyramid_loss(decoded, target) + feature_loss(maps, wanted)
-        adversarial, judge = adversarial_losses(self.judge, maps, wanted)
+        adversarial, judge = adversarial_losses(
+            self.judge, [*maps, decoded.float()], [*wanted, target]
+        )
         loss = pixels + self.settings.perceptual * perceptual
         loss = loss + self.settings.adversarial * adversarial + judge
         return {

@@ -1,7 +1,8 @@
 """Tells decoded pictures from good ones, so that the decoder learns what good ones look like.
 
-It looks at the feature maps that the perceptual loss has computed anyway, at several depths, and
-says of every position whether it is real (hinge loss; projected discriminators, Sauer et al. 2021).
+It looks at the picture and at the feature maps that the perceptual loss has computed anyway, at
+several depths, and says of every position whether it is real (hinge loss; projected discriminators,
+Sauer et al. 2021).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from torch.func import functional_call
 
 HIDDEN = 32
 SLOPE = 0.2
+RATE = 4.0  # how much faster it learns than what it judges, without an optimiser of its own
 
 
 class Discriminator(nn.Module):
-    """One small head for each feature map.
+    """One small head for each map. Weights are stored divided by RATE, hence move as much faster.
 
     channels: of the maps
     """
@@ -25,20 +27,37 @@ class Discriminator(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.heads = nn.ModuleList(
-                nn.Sequential(
-                    nn.Conv2d(width, HIDDEN, 3, stride=2, padding=1),
-                    nn.LeakyReLU(SLOPE),
-                    nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1),
-                    nn.LeakyReLU(SLOPE),
-                    nn.Conv2d(HIDDEN, 1, 1),
-                )
-                for width in channels
-            )
+            self.heads = nn.ModuleList(_head(width) for width in channels)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.div_(RATE)
 
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Scores (N, 1, h, w) for each map, above zero for real."""
-        return [head(features) for head, features in zip(self.heads, maps, strict=True)]
+    def forward(self, maps: list[Tensor], taught: bool = True) -> list[Tensor]:
+        """Scores (N, 1, h, w) for each map (N, C, H, W), above zero for real.
+
+        taught: whether gradients reach the weights
+        """
+        return [
+            functional_call(head, _weights(head, taught), (features,))
+            for head, features in zip(self.heads, maps, strict=True)
+        ]
+
+
+def _head(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(width, HIDDEN, 3, stride=2, padding=1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(HIDDEN, 1, 1),
+    )
+
+
+def _weights(head: nn.Module, taught: bool) -> dict[str, Tensor]:
+    return {
+        name: RATE * (parameter if taught else parameter.detach())
+        for name, parameter in head.named_parameters()
+    }
 
 
 def adversarial_losses(
@@ -46,10 +65,9 @@ def adversarial_losses(
 ) -> tuple[Tensor, Tensor]:
     """Scalars: the decoder's loss, which leaves the judge alone, and the judge's own.
 
-    decoded, real: feature maps (N, C, h, w) of decoded and of good pictures
+    decoded, real: maps (N, C, h, w) of decoded and of good pictures
     """
-    frozen = {name: parameter.detach() for name, parameter in judge.named_parameters()}
-    fooled = functional_call(judge, frozen, (decoded,))
+    fooled = judge(decoded, taught=False)
     seen = zip(judge([m.detach() for m in decoded]), judge([m.detach() for m in real]), strict=True)
     told = [F.relu(1 + fake).mean() + F.relu(1 - true).mean() for fake, true in seen]
     count = len(real)
