@@ -42,6 +42,11 @@ class KVCache:
         stored_values[:, :, self.length : end] = values
         return stored_keys[:, :, :end], stored_values[:, :, :end]
 
+    def joined(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """As append(), but a copy of which nothing is kept: for tokens nothing looks back at."""
+        stored = self.storage[:, layer, :, :, : self.length]
+        return torch.cat((stored[0], keys), dim=2), torch.cat((stored[1], values), dim=2)
+
     def advance(self, tokens: int) -> None:
         """Marks `tokens` more tokens as seen, once every layer has appended them."""
         self.length += tokens

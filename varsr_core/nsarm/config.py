@@ -1,0 +1,156 @@
+"""Sizes of an NSARM model, read off its weights, and the constants that leave no trace in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..scales import ScaleSchedule
+
+StateDict = Mapping[str, Tensor]
+
+PATCH = 2  # cells of the latent along a side of a token
+MAP_HEADS = (4, 4, 8, 8, 8, 12, 16)  # of the map network's branches
+SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # of token maps; 64 is 1024 pixels
+FORCED = len(MAP_HEADS)  # scales that the map network gives
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The BSQ autoencoder; levels run from fine to coarse."""
+
+    widths: tuple[int, ...]
+    encoder_blocks: int
+    decoder_blocks: int
+    latent_channels: int
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per cell of the latent, along one side."""
+        return 2 ** (len(self.widths) - 1)
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """The network from the low-quality picture's latent to the first scales.
+
+    side:      of that latent; layer norms over whole maps allow no other
+    extractor: channels of the shared convolutions
+    widths, layers, heads: of each scale's branch
+    """
+
+    side: int
+    extractor: tuple[int, ...]
+    widths: tuple[int, ...]
+    layers: tuple[int, ...]
+    heads: tuple[int, ...] = MAP_HEADS
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """text_heads: of the pooling that makes one vector of the text"""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    text_width: int
+    text_heads: int
+    levels: int  # rows of the scale embedding, of which the schedule uses the first
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class NSARMConfig:
+    vae: VAEConfig
+    maps: MapConfig
+    transformer: TransformerConfig
+    schedule: ScaleSchedule = ScaleSchedule(SIDES)
+
+    @property
+    def bits(self) -> int:
+        """Bits of a token."""
+        return PATCH * PATCH * self.vae.latent_channels
+
+    @property
+    def final_cells(self) -> int:
+        """Side of the latent, in cells."""
+        return PATCH * self.schedule.final_side
+
+    @property
+    def tile_size(self) -> int:
+        """Side of the picture it makes, in pixels."""
+        return self.final_cells * self.vae.downsampling
+
+    @property
+    def lq_size(self) -> int:
+        """Side of the low-quality picture it takes, in pixels."""
+        return self.maps.side * self.vae.downsampling
+
+
+def infer_config(weights: StateDict, sides: tuple[int, ...] = SIDES) -> NSARMConfig:
+    """Reads every size off converted weights (names as in `weights.py`). Raises CheckpointError."""
+    try:
+        return NSARMConfig(
+            _vae(weights), _maps(weights), _transformer(weights), ScaleSchedule(sides)
+        )
+    except KeyError as error:
+        raise CheckpointError(f"the NSARM weights lack the tensor {error}") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"the NSARM weights have impossible sizes: {error}") from None
+
+
+def _vae(weights: StateDict) -> VAEConfig:
+    levels = _count(weights, "vae.encoder.down.{}.blocks.0.conv1.weight")
+    return VAEConfig(
+        widths=tuple(
+            weights[f"vae.encoder.down.{i}.blocks.0.conv1.weight"].shape[0] for i in range(levels)
+        ),
+        encoder_blocks=_count(weights, "vae.encoder.down.0.blocks.{}.conv1.weight"),
+        decoder_blocks=_count(weights, "vae.decoder.up.0.blocks.{}.conv1.weight"),
+        latent_channels=weights["vae.encoder.conv_out.weight"].shape[0],
+    )
+
+
+def _maps(weights: StateDict) -> MapConfig:
+    branches = _count(weights, "maps.branches.{}.out.weight")
+    first, second = (weights[f"maps.extractor.{i}.conv.weight"].shape[0] for i in range(2))
+    return MapConfig(
+        side=weights["maps.extractor.0.norm.weight"].shape[-1],
+        extractor=(first, second),
+        widths=tuple(
+            weights[f"maps.branches.{i}.layers.0.qkv.weight"].shape[1] for i in range(branches)
+        ),
+        layers=tuple(
+            _count(weights, f"maps.branches.{i}.layers.{{}}.qkv.weight") for i in range(branches)
+        ),
+    )
+
+
+def _transformer(weights: StateDict) -> TransformerConfig:
+    query = weights["transformer.text.query.weight"]
+    return TransformerConfig(
+        width=weights["transformer.word_embed.weight"].shape[0],
+        depth=_count(weights, "transformer.blocks.{}.qkv.weight"),
+        heads=weights["transformer.blocks.0.query_scale.weight"].shape[0],
+        mlp_width=weights["transformer.blocks.0.fc1.weight"].shape[0],
+        text_width=weights["transformer.text.norm.weight"].shape[0],
+        text_heads=query.shape[0],
+        levels=weights["transformer.scale_embedding.weight"].shape[0],
+    )
+
+
+def _count(weights: StateDict, pattern: str) -> int:
+    """How many consecutive numbers, from 0, make `pattern` the name of a tensor."""
+    count = 0
+    while pattern.format(count) in weights:
+        count += 1
+    if count == 0:
+        raise KeyError(pattern.format(0))
+    return count

@@ -1,0 +1,120 @@
+"""All networks of an NSARM model in one module, and how it is built from weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from .config import FORCED, PATCH, SIDES, NSARMConfig, infer_config
+from .map_network import MapNetwork
+from .transformer import AttentionFn, Transformer, attention
+from .vae import VAE
+from .weights import FLOAT32
+
+
+class NSARM(nn.Module):
+    """Autoencoder, map network and transformer. The three are used one after the other, so that a
+    host can keep only one of them on its device.
+
+    dtype: of the matrix products; the autoencoder's is float32 where that is float16
+    """
+
+    def __init__(
+        self,
+        config: NSARMConfig,
+        *,
+        dtype: torch.dtype = torch.float32,
+        attention: AttentionFn = attention,
+        operations: ModuleType = nn,
+        fingerprint: str = "",
+    ) -> None:
+        super().__init__()
+        self.config, self.dtype, self.fingerprint = config, dtype, fingerprint
+        self.vae_dtype = torch.float32 if dtype == torch.float16 else dtype
+        channels = config.vae.latent_channels
+        self.vae = VAE(config.vae, operations)
+        sides = tuple(PATCH * side for side in config.schedule.sides[:FORCED])
+        self.maps = MapNetwork(config.maps, channels, sides, operations)
+        self.transformer = Transformer(
+            config.transformer,
+            config.bits,
+            config.schedule,
+            dtype=dtype,
+            attention=attention,
+            operations=operations,
+        )
+
+    def encode(self, lq: Tensor) -> Tensor:
+        """(N, 3, lq_size, lq_size) in [0, 1] -> (N, C, s, s) float32, not quantized."""
+        return self.vae.encoder((lq * 2 - 1).to(self.vae_dtype)).float()
+
+    def forced_codes(self, latent: Tensor) -> list[Tensor]:
+        """Codes (N, C, side, side) float32 of the first scales, from encode()."""
+        return self.maps.codes(latent.to(self.dtype))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, 3, 8h, 8w) float32 in [0, 1]."""
+        return self.to_picture(self.vae.decoder(latent.to(self.vae_dtype)))
+
+    def to_picture(self, decoded: Tensor) -> Tensor:
+        """From the network's [-1, 1] to [0, 1], float32."""
+        return decoded.float().add(1).div(2).clamp(0, 1)
+
+
+def fix_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype a tensor of ours has in a model or a file of `dtype`."""
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    return torch.float32 if FLOAT32.fullmatch(name) else dtype
+
+
+def check_weights(weights: Mapping[str, Tensor]) -> None:
+    """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
+    with torch.device("meta"):
+        model = NSARM(infer_config(weights))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    faults += [
+        f"{name} has shape {found[name]}, {expected[name]} is expected"
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
+    ]
+    if faults:
+        raise CheckpointError(
+            f"{len(faults)} tensors do not fit the rest of the NSARM model: "
+            + "; ".join(sorted(faults)[:5])
+        )
+
+
+def build_model(
+    weights: Mapping[str, Tensor],
+    *,
+    sides: tuple[int, ...] = SIDES,
+    dtype: torch.dtype = torch.float32,
+    attention: AttentionFn = attention,
+    operations: ModuleType = nn,
+    fingerprint: str = "",
+) -> NSARM:
+    """A model from converted weights, strictly: nothing missing, nothing left over."""
+    with torch.device("meta"):
+        model = NSARM(
+            infer_config(weights, sides),
+            dtype=dtype,
+            attention=attention,
+            operations=operations,
+            fingerprint=fingerprint,
+        )
+    state = {
+        name: tensor.to(
+            fix_dtype(name, tensor, model.vae_dtype if name.startswith("vae.") else dtype)
+        )
+        for name, tensor in weights.items()
+    }
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
