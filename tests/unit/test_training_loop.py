@@ -83,6 +83,29 @@ def test_resumed_run_has_the_losses_and_weights_of_an_unbroken_one(tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_parts_take_their_share_of_the_learning_rate_also_when_resumed(tmp_path):
+    """Adam's first step moves every weight by the rate."""
+    settings = dataclasses.replace(
+        FAST, steps=4, weight_decay=0.0, warmup_share=0.0, flat_share=1.0, learning_rate=0.1
+    )
+
+    def loop_of():
+        parts = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+        loop = Loop(parts, settings, tmp_path, lambda: None, shares=[0.1, 1.0, 0.1])
+        return loop, lambda step, generator: {
+            "loss": sum(p.sum() for part in parts for p in part.parameters())
+        }
+
+    loop, step = loop_of()
+    for until in (1, 2):
+        before = [p.detach().clone() for p in loop.parameters]
+        loop.run(step, until=until)
+        moved = [(a - b).mean().item() for a, b in zip(before, loop.parameters, strict=True)]
+        assert moved == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.01], rel=1e-3)
+        loop, step = loop_of()
+        loop.resume()
+
+
 def test_steps_after_the_last_checkpoint_leave_the_log_when_resuming(tmp_path):
     settings = dataclasses.replace(FAST, steps=9)
     loop, _, step = tokenizer_loop(tmp_path, settings)

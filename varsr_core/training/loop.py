@@ -9,7 +9,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,7 @@ class Loop:
 
     folder: gets state.pt (all it takes to go on) and log.csv
     save:   writes the model; called with every checkpoint, with the average in place
+    shares: of the learning rate, one for each part; all of it where there are none
     """
 
     def __init__(
@@ -74,25 +75,31 @@ class Loop:
         settings: LoopSettings,
         folder: Path,
         save: Callable[[], None],
+        shares: Sequence[float] = (),
     ) -> None:
         self.settings, self.folder, self.save = settings, folder, save
         self.parameters = [p for part in parts for p in part.parameters()]
         for parameter in self.parameters:
             parameter.requires_grad_(True)
+        shares = list(shares) or [1.0] * len(parts)
+        groups = self._groups(parts, shares)
+        self.shares = [group.pop("share") for group in groups]
         self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=0.0, betas=settings.betas, fused=self.parameters[0].is_cuda
+            groups, lr=0.0, betas=settings.betas, fused=self.parameters[0].is_cuda
         )
         self.average = [p.detach().clone() for p in self.parameters] if settings.average else []
         self.step = 0
 
-    def _groups(self) -> list[dict]:
-        """Weight decay for matrices only, as is usual."""
-        matrices = [p for p in self.parameters if p.ndim >= 2]
-        vectors = [p for p in self.parameters if p.ndim < 2]
-        return [
-            {"params": matrices, "weight_decay": self.settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
+    def _groups(self, parts: list[nn.Module], shares: list[float]) -> list[dict]:
+        """Parts of the same share together; weight decay for matrices only, as is usual."""
+        groups = []
+        for share in dict.fromkeys(shares):
+            chosen = [part for part, own in zip(parts, shares, strict=True) if own == share]
+            parameters = [p for part in chosen for p in part.parameters()]
+            for matrices, decay in ((True, self.settings.weight_decay), (False, 0.0)):
+                kept = [p for p in parameters if (p.ndim >= 2) == matrices]
+                groups.append({"params": kept, "weight_decay": decay, "share": share})
+        return groups
 
     @property
     def leads(self) -> bool:
@@ -125,8 +132,8 @@ class Loop:
             derive_seed(self.settings.seed, "step", self.step, rank)
         )
         rate = self.settings.rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
+            group["lr"] = rate * share
         self.optimizer.zero_grad(set_to_none=True)
         device = self.parameters[0].device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.settings.autocast):

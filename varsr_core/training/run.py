@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -41,6 +41,7 @@ TUNED_FILE = "fine_tuned"  # tells a resumed run that its weights came from else
 REVIVE_EVERY = 100  # steps between looks for dead codes
 START_BATCHES = 8  # from which a new tokenizer's first weights are solved
 START_PAIRS = 1024  # from which a new restorer's are
+SOLVED = 0.1  # share of the learning rate for a restorer whose first weights were solved for
 REVIVE_SHARE = 0.5  # of the tokenizer's steps; codes are left to settle after that
 
 
@@ -165,7 +166,11 @@ class Training:
                 prefix_start(self.model, samples)
             restorer_start(self.model, samples)
         module = ISRLoss(self.model, self.config.diffusion_weight)
-        loop = self._loop(name, module.trained(), settings)
+        parts = module.trained()
+        # All but the refiner, which is drawn, know much already and would forget it in long steps.
+        solved = restoring and self.solved
+        shares = [1.0 if part is self.model.refiner or not solved else SOLVED for part in parts]
+        loop = self._loop(name, parts, settings, shares)
         loss = _parallel(module)
         pairs = self._pairs(settings, loop.step)
 
@@ -197,11 +202,17 @@ class Training:
 
         return _finish(loop, step, deadline)
 
-    def _loop(self, name: str, parts: list[torch.nn.Module], settings: LoopSettings) -> Loop:
+    def _loop(
+        self,
+        name: str,
+        parts: list[torch.nn.Module],
+        settings: LoopSettings,
+        shares: Sequence[float] = (),
+    ) -> Loop:
         self.model.requires_grad_(False)
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        loop = Loop(parts, settings, folder, self._save)
+        loop = Loop(parts, settings, folder, self._save, shares)
         loop.resume()
         logger.info("%s: step %d of %d", name, loop.step, settings.steps)
         return loop
