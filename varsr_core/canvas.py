@@ -56,10 +56,15 @@ class Canvas:
         """Whether overlapping tiles show the same."""
         return self.mode != "independent"
 
-    def enlarge(self, image: Tensor) -> Tensor:
-        """Pictures of the batch, plainly enlarged and padded: (B, 3, grid height, grid width)."""
+    def enlarge(self, image: Tensor, reduction: int = 1) -> Tensor:
+        """Pictures of the batch, plainly resized and padded: (B, 3, grid height, grid width).
+
+        reduction: pixels of the output, along a side, for which one is wanted
+        """
         rgb = image[:, :3].expand(-1, 3, -1, -1)
-        return pad_reflect(resize(rgb, self.height, self.width), self.grid.height, self.grid.width)
+        height, width = (-(-side // reduction) for side in (self.height, self.width))
+        sides = (side // reduction for side in (self.grid.height, self.grid.width))
+        return pad_reflect(resize(rgb, height, width), *sides)
 
     def crop(self, canvas: Tensor) -> Tensor:
         """(..., grid height, grid width) -> (..., height, width)."""

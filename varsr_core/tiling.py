@@ -64,9 +64,17 @@ class TileGrid:
 
     def cells(self) -> TileGrid:
         """The same tiles where `align` pixels are one: on a canvas of latents."""
-        unit = self.align
-        overlap = math.ceil(self.overlap / unit)
-        return TileGrid(self.height // unit, self.width // unit, self.tile // unit, overlap)
+        return self.reduced(self.align)
+
+    def reduced(self, unit: int) -> TileGrid:
+        """The same tiles where `unit` pixels, a divisor of `align`, are one."""
+        return TileGrid(
+            self.height // unit,
+            self.width // unit,
+            self.tile // unit,
+            math.ceil(self.overlap / unit),
+            self.align // unit,
+        )
 
     def crop(self, canvas: Tensor, numbers: Sequence[int]) -> Tensor:
         """Some tiles of (B, C, height, width): (len(numbers), C, tile, tile).

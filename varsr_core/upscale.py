@@ -33,8 +33,12 @@ class Restorer(Protocol[State]):
         """Side of the tiles it restores, in pixels."""
 
     @property
+    def reduction(self) -> int:
+        """Pixels of the output, along a side, for one pixel of the picture it is given."""
+
+    @property
     def align(self) -> int:
-        """Pixels per cell of the latent: tiles start at multiples of it."""
+        """Pixels per cell of the latent: tiles start at multiples of it; a multiple of reduction"""
 
     @property
     def steps(self) -> int:
@@ -44,7 +48,7 @@ class Restorer(Protocol[State]):
         """What step k does, in the user's words."""
 
     def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> State:
-        """lq: (N, 3, tile_size, tile_size) in [0, 1], already enlarged; one seed per tile."""
+        """lq: (N, 3, side, side) in [0, 1], side tile_size / reduction; one seed per tile."""
 
     def step(self, state: State, k: int) -> None:
         """One scale, or the refiner."""
@@ -153,9 +157,9 @@ class _Run:
         skipped = len(image) * len(self.canvas.grid) - len(wanted)
         if skipped:
             self.session.report(skipped * (self.restorer.steps + 1), "tiles outside the mask")
-        work = RestoringWork(
-            self.restorer, self.canvas.grid, enlarged, self.seed, self.session.device
-        )
+        reduction = self.restorer.reduction
+        lq = self.canvas.enlarge(image, reduction) if reduction > 1 else enlarged
+        work = RestoringWork(self.restorer, self.canvas.grid, lq, self.seed, self.session.device)
         sketch = None
         if self.session.execution.pictures:
             sketch = Sketch(self.canvas, self.restorer.sketch, enlarged)
@@ -193,18 +197,19 @@ class RestoringWork:
     settled = 0
 
     def __init__(
-        self, restorer: Restorer, grid: TileGrid, enlarged: Tensor, seed: int, device: torch.device
+        self, restorer: Restorer, grid: TileGrid, lq: Tensor, seed: int, device: torch.device
     ) -> None:
-        """enlarged: (B, 3, grid height, grid width) in [0, 1]."""
-        self.restorer, self.grid, self.enlarged, self.device = restorer, grid, enlarged, device
+        """lq: (B, 3, h, w) in [0, 1], the grid's sides divided by the restorer's reduction."""
+        self.restorer, self.lq, self.device = restorer, lq, device
+        self.grid = grid.reduced(restorer.reduction)
         self.steps = restorer.steps
-        self.seeds = tile_seeds(seed, len(enlarged), grid.cells().positions)
+        self.seeds = tile_seeds(seed, len(lq), grid.cells().positions)
 
     def describe(self, k: int) -> str:
         return self.restorer.describe(k)
 
     def start(self, numbers: Sequence[int]) -> TileState:
-        lq = self.grid.crop(self.enlarged, numbers).to(self.device)
+        lq = self.grid.crop(self.lq, numbers).to(self.device)
         return self.restorer.start(lq, [self.seeds[number] for number in numbers])
 
     def step(self, state: TileState, numbers: Sequence[int], k: int) -> None:

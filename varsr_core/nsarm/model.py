@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..sketch import LinearSketch
 from .config import FORCED, PATCH, SIDES, NSARMConfig, infer_config
 from .map_network import MapNetwork
 from .transformer import AttentionFn, Transformer, attention
@@ -34,6 +35,7 @@ class NSARM(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.dtype, self.fingerprint = config, dtype, fingerprint
+        self.sketch: LinearSketch | None = None  # fitted when it is first wanted
         self.vae_dtype = torch.float32 if dtype == torch.float16 else dtype
         channels = config.vae.latent_channels
         self.vae = VAE(config.vae, operations)

@@ -55,7 +55,7 @@ class SampleSettings:
 
 @dataclass
 class SampleState:
-    """Everything between two scales.
+    """Everything between two steps: the forced scales together, then one scale after the other.
 
     forced:  codes of the first scales, from the map network
     texts:   what the prompt contributes, and with guidance what no prompt does
@@ -85,6 +85,43 @@ class SampleState:
     def tiles(self) -> int:
         return self.latent.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        held = [*self.forced, *self.latents, *self.bits]
+        return sum(cache.nbytes for cache in self.caches) + sum(tensor.nbytes for tensor in held)
+
+    def rewind(self, k: int) -> None:
+        """Forgets whatever step k has left behind before it failed."""
+        sampled = max(0, k - 1)
+        seen = sum(codes.shape[-1] ** 2 for codes in self.forced) // PATCH**2 if k else 0
+        seen += sum(bits.shape[1] for bits in self.bits[:sampled])
+        for cache in self.caches:
+            cache.rewind(seen)
+        del self.latents[k + 1 :], self.bits[sampled:]
+
+    def select(self, tiles: slice) -> SampleState:
+        """A state of some of the tiles, which shares no memory with this one."""
+        numbers = torch.arange(self.tiles, device=self.latent.device)[tiles]
+        return SampleState(
+            forced=[codes[numbers] for codes in self.forced],
+            texts=self.texts,
+            caches=[cache.select(numbers) for cache in self.caches],
+            seeds=self.seeds[tiles],
+            latents=[latent[numbers] for latent in self.latents],
+            bits=[bits[numbers] for bits in self.bits],
+        )
+
+    def to(self, device: torch.device) -> SampleState:
+        """The same state elsewhere; the texts, of which there is one for all tiles, stay."""
+        return SampleState(
+            forced=[codes.to(device) for codes in self.forced],
+            texts=self.texts,
+            caches=[cache.to(device) for cache in self.caches],
+            seeds=self.seeds,
+            latents=[latent.to(device) for latent in self.latents],
+            bits=[bits.to(device) for bits in self.bits],
+        )
+
 
 def start_sampling(
     model: NSARM, forced: list[Tensor], texts: Sequence[TextState], seeds: Sequence[TileSeed]
@@ -104,16 +141,18 @@ def start_sampling(
 def force_scales(model: NSARM, state: SampleState, settings: SampleSettings) -> None:
     """The scales that the map network gives, in one pass that only fills the caches."""
     words: list[Tensor | None] = [None]
-    for scale in range(FORCED):
-        state.latents.append(state.latent + enlarged(model, state.forced[scale]))
-        if scale + 1 < FORCED:
-            words.append(next_words(model, state.latent, scale + 1, settings))
+    latent = state.latent
+    for scale, codes in enumerate(state.forced, start=1):
+        latent = latent + enlarged(model, codes)
+        if scale < FORCED:
+            words.append(next_words(model, latent, scale, settings))
     for text, cache in zip(state.texts, state.caches, strict=True):
         parts = [
             model.transformer.embed(part, text, scale, state.tiles)
             for scale, part in enumerate(words)
         ]
         model.transformer(torch.cat(parts, dim=1), text, cache, range(FORCED))
+    state.latents.append(latent)
 
 
 def sample_scale(model: NSARM, state: SampleState, scale: int, settings: SampleSettings) -> None:

@@ -43,6 +43,7 @@ class TrainingConfig:
     pretraining: LoopSettings | None = None
     prefix: LoopSettings | None = None
     sight: LoopSettings | None = None
+    sight_losses: DecoderSettings = DecoderSettings()
     isr: LoopSettings | None = None
     decoder: LoopSettings | None = None
     decoder_losses: DecoderSettings = DecoderSettings()

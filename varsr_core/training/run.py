@@ -187,8 +187,10 @@ class Training:
         return _finish(loop, step, deadline)
 
     def _decoder(self, name: str, settings: LoopSettings, deadline: float) -> bool:
-        kind = SightLoss if name == "sight" else DecoderLoss
-        module = kind(self.model, self.config.decoder_losses, self.features)
+        if name == "sight":
+            module = SightLoss(self.model, self.config.sight_losses, self.features)
+        else:
+            module = DecoderLoss(self.model, self.config.decoder_losses, self.features)
         loop = self._loop(name, module.trained(), settings)
         loss = _parallel(module)
         pairs = self._pairs(settings, loop.step, good=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ class VARSRRestorer:
     model: VARSR
     sampling: SampleSettings = SampleSettings()
     refining: RefineSettings = RefineSettings()
+    reduction: int = field(default=1, init=False)
 
     @property
     def tile_size(self) -> int:
