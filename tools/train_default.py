@@ -92,15 +92,20 @@ def train(arguments: argparse.Namespace) -> None:
     print("done" if done else "stopped; the same command goes on")
 
 
-def ship(run: Path, out: Path, distance: float) -> None:
+def ship(run: Path, out: Path, distance: float, share: float) -> None:
     """The model of a run in half precision.
 
     distance: of the negative class from the positive, as a share of what was learned; guidance g
               then does about what distance * g did
+    share:    of the decoder's way through the last stage. That stage makes pictures truer and
+              smoother; less than 0 goes the other way, to sharper and rougher ones
     """
     out.parent.mkdir(exist_ok=True)
     checkpoint = load_checkpoint([run / MODEL_FILE])
+    before = load_checkpoint([run / "isr" / MODEL_FILE]).tensors
     tensors = dict(checkpoint.tensors)
+    for name in (name for name in tensors if name.startswith(("decoder.", "post_quantizer."))):
+        tensors[name] = torch.lerp(before[name], tensors[name], share)
     own = (name for name in checkpoint.tensors if name.startswith("transformer."))
     for name in (name for name in own if name.endswith(CLASS_TABLES)):
         good, bad = tensors[name]
@@ -128,13 +133,14 @@ def main() -> None:
     shipping.add_argument("run", type=Path)
     shipping.add_argument("out", type=Path)
     shipping.add_argument("--class-distance", type=float, default=1.0)
+    shipping.add_argument("--decoder-share", type=float, default=1.0)
     arguments = parser.parse_args()
     if arguments.command == "pack-features":
         pack_features(arguments.features)
     elif arguments.command == "train":
         train(arguments)
     else:
-        ship(arguments.run, arguments.out, arguments.class_distance)
+        ship(arguments.run, arguments.out, arguments.class_distance, arguments.decoder_share)
 
 
 if __name__ == "__main__":

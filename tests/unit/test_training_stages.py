@@ -74,10 +74,14 @@ def changed(before, after):
 
 
 def test_all_stages_run_and_the_saved_model_restores(folder, tmp_path, solved):
-    run(config(), tmp_path / "run", folder)
+    final = run(config(), tmp_path / "run", folder)
     assert solved == ["linear_start", "prefix_start", "restorer_start"]
     for stage in STAGES:
         assert len(losses(tmp_path / "run", stage)) == 3
+        left = load_checkpoint([tmp_path / "run" / stage / MODEL_FILE]).tensors
+        assert (stage == STAGES[-1]) == torch.equal(
+            left["decoder.conv_out.bias"], final["decoder.conv_out.bias"]
+        )
     model = trained(tmp_path / "run")
     restored = upscale(pictures()[:1], 2.0, VARSRRestorer(model))
     assert restored.shape == (1, 3, 16, 16)
@@ -135,6 +139,18 @@ def test_decoder_stage_has_the_losses_that_are_configured_and_shows_samples(fold
         found += losses(place, "decoder")
     assert len(shown) == 4, "what is decoded and what it should be"
     assert found[1] > 2 * found[0]
+
+
+@pytest.mark.parametrize("stage", ["sight", "decoder"])
+def test_sight_and_decoder_have_losses_of_their_own(folder, tmp_path, stage):
+    """The prefix's first weights are solved for before, so that the one can follow."""
+    stages = ("prefix", stage) if stage == "sight" else (stage,)
+    chosen = DecoderSettings(perceptual=0.0, own_share=1.0)
+    plain = DecoderSettings(own_share=1.0)
+    for name, own in ((stage, chosen), ("other", plain)):
+        given = {"sight_losses": plain, "decoder_losses": plain} | {f"{stage}_losses": own}
+        run(config(stages, steps=1, **given), tmp_path / name, folder)
+    assert losses(tmp_path / stage, stage)[0] < losses(tmp_path / "other", stage)[0]
 
 
 def test_a_model_given_to_start_from_keeps_its_weights(folder, tmp_path, solved):

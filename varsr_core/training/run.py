@@ -104,7 +104,14 @@ class Training:
             ("isr", self.config.isr, self._next_scale),
             ("decoder", self.config.decoder, self._decoder),
         )
-        return all(train(name, settings, deadline) for name, settings, train in stages if settings)
+        for name, settings, train in stages:
+            if settings is None:
+                continue
+            if not train(name, settings, deadline):
+                return False
+            if not (self.folder / name / MODEL_FILE).exists():
+                self._save(self.folder / name / MODEL_FILE)  # as this stage leaves it
+        return True
 
     def _tokenizer(self, name: str, settings: LoopSettings, deadline: float) -> bool:
         module = TokenizerLoss(self.model, self.config.tokenizer_losses, self.features)
@@ -214,7 +221,7 @@ class Training:
         self.model.requires_grad_(False)
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        loop = Loop(parts, settings, folder, self._save, shares)
+        loop = Loop(parts, settings, folder, lambda: self._save(self.folder / MODEL_FILE), shares)
         loop.resume()
         logger.info("%s: step %d of %d", name, loop.step, settings.steps)
         return loop
@@ -247,11 +254,11 @@ class Training:
         size = max(1, settings.batch // (distributed.get_world_size() if several else 1))
         return batches(dataset, size, self.config.seed, first, self.config.workers)
 
-    def _save(self) -> None:
+    def _save(self, path: Path) -> None:
         """The model as a file that the Load node takes."""
         tensors = sized_weights(self.model)
         checkpoint = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
-        save_checkpoint(checkpoint, self.folder / MODEL_FILE, torch.float32, metadata={})
+        save_checkpoint(checkpoint, path, torch.float32, metadata={})
 
 
 def _finish(loop: Loop, step: StepFn, deadline: float) -> bool:
