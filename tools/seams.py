@@ -1,14 +1,15 @@
 """How far neighbouring tiles disagree, and whether a seam can be measured, for each tiling mode.
 
-    python tools/seams.py [--model FILE] [--overlap 0.25] [--sheet SHEET.png] PICTURE...
+    python tools/seams.py [--model FILE] [--overlap 0.25] [--sheet SHEET.png]
+                          [--modes MODE... --] PICTURE...
 
 Without --model a random model of the size the recorded numbers were made with. For each mode:
 disagreement  mean difference of two tiles' pixels where they overlap. Each is decoded on the canvas
               with its own latents on top of the others', so nothing is blended
 border        gradient energy of the picture across lines where tiles end, divided by that across
               all other borders of cells, since a decoder's steps from cell to cell are no seams
-variance      local variance (5x5) inside overlaps divided by elsewhere, each relative to the
-              enlarged input's, so that what the picture shows there does not count
+variance      local variance (5x5) inside overlaps divided by elsewhere
+Both relative to the enlarged input's, so that what the picture shows there does not count.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
     )
     return Seams(
         _disagreement(restorer, canvas.grid, latents, session),
-        _border(rgb, canvas.grid),
+        _border(rgb, canvas.grid) / _border(enlarged, canvas.grid),
         _variance(rgb, enlarged, canvas.grid),
         rgb,
     )
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--overlap", type=float, default=Tiling.overlap)
+    parser.add_argument("--modes", nargs="+", choices=TILING_MODES, default=TILING_MODES)
     parser.add_argument("--sheet", type=Path)
     arguments = parser.parse_args()
     weights = (
@@ -160,7 +162,7 @@ def main() -> None:
     )
     restorer = VARSRRestorer(build_model(weights))
     rows = []
-    for mode in TILING_MODES:
+    for mode in arguments.modes:
         tiling = Tiling(mode, arguments.overlap)
         found = [
             measure(restorer, load_picture(path), arguments.scale, tiling)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..cpu_attention import cpu_attention, worthwhile
 from ..kv_cache import KVCache
 from ..rope import apply_rope, map_positions, rope_table
 from ..scales import ScaleSchedule
@@ -26,6 +27,8 @@ AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T) v with softmax scale 1: q and k are normalised, q carries a learned scale."""
+    if worthwhile(q):
+        return cpu_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
