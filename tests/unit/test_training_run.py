@@ -89,8 +89,8 @@ def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path, si
         training = Training(chosen, broken, [folder], [])
         original = training._loop
 
-        def stopping(name, parts, stage_settings, stage=stage, original=original):
-            loop = original(name, parts, stage_settings)
+        def stopping(name, *given, stage=stage, original=original):
+            loop = original(name, *given)
             if name == stage:
                 run = loop.run
 
