@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .errors import CheckpointError
 
 StateDict = Mapping[str, Tensor]
 
@@ -28,3 +30,27 @@ class Family:
     split: Callable[[StateDict], dict[str, StateDict]]
     assemble: Callable[[Mapping[str, StateDict]], StateDict]
     fix_dtype: Callable[[str, Tensor, torch.dtype], torch.dtype]
+
+
+def check_fit(name: str, model: nn.Module, weights: StateDict) -> None:
+    """Refuses weights with a tensor too many, too few or of the wrong shape.
+
+    Not left to load_state_dict: layers of a host may take what they are given unchecked.
+
+    name:  of the family, for people
+    model: of the sizes that the weights tell; may lie on the meta device
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    faults += [
+        f"{name} has shape {found[name]}, {expected[name]} is expected"
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
+    ]
+    if faults:
+        raise CheckpointError(
+            f"{len(faults)} tensors do not fit the rest of the {name} model: "
+            f"{'; '.join(sorted(faults)[:3])}. Download or convert the files again"
+        )

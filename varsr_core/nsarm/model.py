@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..family import check_fit
 from ..sketch import LinearSketch
 from .config import FORCED, PATCH, SIDES, NSARMConfig, infer_config
 from .map_network import MapNetwork
@@ -78,20 +78,7 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
     """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
     with torch.device("meta"):
         model = NSARM(infer_config(weights))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
-    faults += [
-        f"{name} has shape {found[name]}, {expected[name]} is expected"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{len(faults)} tensors do not fit the rest of the NSARM model: "
-            + "; ".join(sorted(faults)[:5])
-        )
+    check_fit("NSARM", model, weights)
 
 
 def build_model(

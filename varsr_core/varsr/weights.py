@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..family import check_fit
 from .config import SIZE_TENSORS, infer_config
 from .model import VARSR
 from .transformer import AttentionFn, attention
@@ -178,28 +179,11 @@ def _schedule(levels: Tensor, prefix_positions: int) -> Tensor:
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
-    """Refuses converted weights with a tensor too many, too few or of the wrong shape.
-
-    Not left to load_state_dict: layers of a host may take what they are given unchecked.
-    """
+    """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
     with torch.device("meta"):
         model = VARSR(infer_config(weights))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {
-        name: tuple(tensor.shape) for name, tensor in weights.items() if name not in SIZE_TENSORS
-    }
-    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
-    faults += [
-        f"{name} has shape {found[name]}, {expected[name]} is expected"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{len(faults)} tensors do not fit the rest of the VARSR model: "
-            f"{'; '.join(sorted(faults)[:3])}. Download or convert the files again"
-        )
+    learned = {name: tensor for name, tensor in weights.items() if name not in SIZE_TENSORS}
+    check_fit("VARSR", model, learned)
 
 
 def fix_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
