@@ -54,3 +54,13 @@ def check_fit(name: str, model: nn.Module, weights: StateDict) -> None:
             f"{len(faults)} tensors do not fit the rest of the {name} model: "
             f"{'; '.join(sorted(faults)[:3])}. Download or convert the files again"
         )
+
+
+def count_numbered(weights: StateDict, pattern: str) -> int:
+    """How many consecutive numbers, from 0, make `pattern` the name of a tensor."""
+    count = 0
+    while pattern.format(count) in weights:
+        count += 1
+    if count == 0:
+        raise KeyError(pattern.format(0))
+    return count

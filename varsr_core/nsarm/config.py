@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ..errors import CheckpointError
+from ..family import StateDict, count_numbered
 from ..scales import ScaleSchedule
-
-StateDict = Mapping[str, Tensor]
 
 PATCH = 2  # cells of the latent along a side of a token
 MAP_HEADS = (4, 4, 8, 8, 8, 12, 16)  # of the map network's branches
@@ -107,19 +103,19 @@ def infer_config(weights: StateDict, sides: tuple[int, ...] = SIDES) -> NSARMCon
 
 
 def _vae(weights: StateDict) -> VAEConfig:
-    levels = _count(weights, "vae.encoder.down.{}.blocks.0.conv1.weight")
+    levels = count_numbered(weights, "vae.encoder.down.{}.blocks.0.conv1.weight")
     return VAEConfig(
         widths=tuple(
             weights[f"vae.encoder.down.{i}.blocks.0.conv1.weight"].shape[0] for i in range(levels)
         ),
-        encoder_blocks=_count(weights, "vae.encoder.down.0.blocks.{}.conv1.weight"),
-        decoder_blocks=_count(weights, "vae.decoder.up.0.blocks.{}.conv1.weight"),
+        encoder_blocks=count_numbered(weights, "vae.encoder.down.0.blocks.{}.conv1.weight"),
+        decoder_blocks=count_numbered(weights, "vae.decoder.up.0.blocks.{}.conv1.weight"),
         latent_channels=weights["vae.encoder.conv_out.weight"].shape[0],
     )
 
 
 def _maps(weights: StateDict) -> MapConfig:
-    branches = _count(weights, "maps.branches.{}.out.weight")
+    branches = count_numbered(weights, "maps.branches.{}.out.weight")
     first, second = (weights[f"maps.extractor.{i}.conv.weight"].shape[0] for i in range(2))
     return MapConfig(
         side=weights["maps.extractor.0.norm.weight"].shape[-1],
@@ -128,7 +124,8 @@ def _maps(weights: StateDict) -> MapConfig:
             weights[f"maps.branches.{i}.layers.0.qkv.weight"].shape[1] for i in range(branches)
         ),
         layers=tuple(
-            _count(weights, f"maps.branches.{i}.layers.{{}}.qkv.weight") for i in range(branches)
+            count_numbered(weights, f"maps.branches.{i}.layers.{{}}.qkv.weight")
+            for i in range(branches)
         ),
     )
 
@@ -137,20 +134,10 @@ def _transformer(weights: StateDict) -> TransformerConfig:
     query = weights["transformer.text.query.weight"]
     return TransformerConfig(
         width=weights["transformer.word_embed.weight"].shape[0],
-        depth=_count(weights, "transformer.blocks.{}.qkv.weight"),
+        depth=count_numbered(weights, "transformer.blocks.{}.qkv.weight"),
         heads=weights["transformer.blocks.0.query_scale.weight"].shape[0],
         mlp_width=weights["transformer.blocks.0.fc1.weight"].shape[0],
         text_width=weights["transformer.text.norm.weight"].shape[0],
         text_heads=query.shape[0],
         levels=weights["transformer.scale_embedding.weight"].shape[0],
     )
-
-
-def _count(weights: StateDict, pattern: str) -> int:
-    """How many consecutive numbers, from 0, make `pattern` the name of a tensor."""
-    count = 0
-    while pattern.format(count) in weights:
-        count += 1
-    if count == 0:
-        raise KeyError(pattern.format(0))
-    return count

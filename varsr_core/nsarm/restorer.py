@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..noise import TileSeed
@@ -75,7 +74,6 @@ class NSARMRestorer:
         scales = self.model.config.schedule.num_scales
         return f"scale {k + FORCED} of {scales}" if k else f"scales 1 to {FORCED} of {scales}"
 
-    @torch.inference_mode()
     def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> SampleState:
         forced = self.model.forced_codes(self.model.encode(lq))
         return start_sampling(self.model, forced, self.texts, seeds)

@@ -61,6 +61,11 @@ StepFn = Callable[[int, torch.Generator], dict[str, Tensor]]
 """Losses of one step, from its number and a generator of its own; `loss` is minimised."""
 
 
+def leads() -> bool:
+    """Whether this process writes files: the only one, or the first of several."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
 class Loop:
     """Trains the parameters of `parts` by whatever `step` computes.
 
@@ -103,8 +108,7 @@ class Loop:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files: the only one, or the first of several."""
-        return not distributed.is_initialized() or distributed.get_rank() == 0
+        return leads()
 
     def run(self, step: StepFn, until: int | None = None, deadline: float = math.inf) -> bool:
         """Goes on from where the state stands, to `until` or the last step, and saves there.

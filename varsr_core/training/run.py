@@ -21,7 +21,7 @@ from .data import PictureFolder, batches
 from .decoder_stage import DecoderLoss, SightLoss
 from .isr_stage import ISRLoss
 from .linear_start import fits, linear_start
-from .loop import STATE_FILE, Loop, LoopSettings, StepFn
+from .loop import STATE_FILE, Loop, LoopSettings, StepFn, leads
 from .new_model import config_from_json, new_model
 from .pairs import PairFolder
 from .picture_loss import Features
@@ -109,7 +109,7 @@ class Training:
                 continue
             if not train(name, settings, deadline):
                 return False
-            if not (self.folder / name / MODEL_FILE).exists():
+            if leads() and not (self.folder / name / MODEL_FILE).exists():
                 self._save(self.folder / name / MODEL_FILE)  # as this stage leaves it
         return True
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ..errors import CheckpointError
+from ..family import StateDict, count_numbered
 from ..scales import ScaleSchedule
-
-StateDict = Mapping[str, Tensor]
 
 NORM_GROUPS = 32  # of the released tokenizer
 # What the shapes of weights do not tell; beside them in our files. The second may be missing.
@@ -105,28 +101,28 @@ def infer_config(weights: StateDict) -> VARSRConfig:
 
 
 def _tokenizer(weights: StateDict) -> TokenizerConfig:
-    levels = _count(weights, "encoder.down.{}.blocks.0.conv1.weight")
+    levels = count_numbered(weights, "encoder.down.{}.blocks.0.conv1.weight")
     return TokenizerConfig(
         widths=tuple(
             weights[f"encoder.down.{i}.blocks.0.conv1.weight"].shape[0] for i in range(levels)
         ),
-        encoder_blocks=_count(weights, "encoder.down.0.blocks.{}.conv1.weight"),
-        decoder_blocks=_count(weights, "decoder.up.0.blocks.{}.conv1.weight"),
+        encoder_blocks=count_numbered(weights, "encoder.down.0.blocks.{}.conv1.weight"),
+        decoder_blocks=count_numbered(weights, "decoder.up.0.blocks.{}.conv1.weight"),
         attention_levels=tuple(
             i for i in range(levels) if f"encoder.down.{i}.attentions.0.qkv.weight" in weights
         ),
         latent_channels=weights["encoder.conv_out.weight"].shape[0],
         codebook_size=weights["quantizer.codebook.weight"].shape[0],
-        phi_count=_count(weights, "quantizer.phi.{}.weight"),
+        phi_count=count_numbered(weights, "quantizer.phi.{}.weight"),
         norm_groups=int(weights.get("norm_groups", NORM_GROUPS)),
     )
 
 
 def _transformer(weights: StateDict) -> TransformerConfig:
-    convolutions = _count(weights, "prefix_encoder.blocks.{}.weight")
+    convolutions = count_numbered(weights, "prefix_encoder.blocks.{}.weight")
     return TransformerConfig(
         width=weights["word_embed.weight"].shape[0],
-        depth=_count(weights, "transformer.blocks.{}.qkv.weight"),
+        depth=count_numbered(weights, "transformer.blocks.{}.qkv.weight"),
         heads=weights["transformer.blocks.0.query_scale.weight"].shape[0],
         mlp_width=weights["transformer.blocks.0.fc1.weight"].shape[0],
         prefix_widths=(
@@ -144,16 +140,6 @@ def _refiner(weights: StateDict) -> RefinerConfig:
     width, frequencies = weights["refiner.time_embed.0.weight"].shape
     return RefinerConfig(
         width=width,
-        depth=_count(weights, "refiner.blocks.{}.modulation.weight"),
+        depth=count_numbered(weights, "refiner.blocks.{}.modulation.weight"),
         frequencies=frequencies,
     )
-
-
-def _count(weights: StateDict, pattern: str) -> int:
-    """How many consecutive numbers, from 0, make `pattern` the name of a tensor."""
-    count = 0
-    while pattern.format(count) in weights:
-        count += 1
-    if count == 0:
-        raise KeyError(pattern.format(0))
-    return count
