@@ -46,17 +46,17 @@ def test_weights_of_a_query_sum_to_one_even_where_all_logits_are_far_below_zero(
     assert (cpu_attention(*opposite) - 1).abs().max() < 0.01
 
 
-def test_transformer_takes_it_for_many_queries_in_bf16_on_a_cpu_only(monkeypatch):
+def test_transformer_takes_it_for_many_logits_in_bf16_on_a_cpu_only(monkeypatch):
     calls = []
     monkeypatch.setattr(transformer, "cpu_attention", lambda *given: calls.append(given))
     for dtype, queries, wanted in (
-        (torch.bfloat16, 64, True),
-        (torch.bfloat16, 63, False),
-        (torch.float32, 64, False),
-        (torch.float16, 64, False),
+        (torch.bfloat16, 512, True),
+        (torch.bfloat16, 511, False),
+        (torch.float32, 512, False),
+        (torch.float16, 512, False),
     ):
-        given = [x.to(dtype) for x in inputs(1.0, queries)]
-        assert worthwhile(given[0]) == wanted
+        given = [x.to(dtype) for x in inputs(1.0, queries, keys=512)]
+        assert worthwhile(*given[:2]) == wanted
         transformer.attention(*given)
         assert bool(calls) == wanted
         calls.clear()

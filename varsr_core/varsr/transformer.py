@@ -27,7 +27,7 @@ AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T) v with softmax scale 1: q and k are normalised, q carries a learned scale."""
-    if worthwhile(q):
+    if worthwhile(q, k):
         return cpu_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
