@@ -97,7 +97,9 @@ class _Film:
         if self.encoder is None:
             self._begin(frames[0])
         limit = 65535.0 if self.form == "rgb48le" else 255.0
-        pixels = [torch.from_numpy(_upright(frame, self.form).astype(np.float32)) for frame in frames]
+        pixels = [
+            torch.from_numpy(_upright(frame, self.form).astype(np.float32)) for frame in frames
+        ]
         length = max(self.length, self.seen + len(frames))
         self.count.begin(self.seen / length, len(frames) / length)
         results = self.model.restore(
@@ -137,7 +139,7 @@ class _Film:
         return BT601 if unsaid else frame.colorspace
 
     def _encodable(self, frame: Any, result: Tensor, limit: float) -> Any:
-        """A restored frame, (3, H, W) in [0, 1], in the encoder's colours, at the time of `frame`."""
+        """(3, H, W) in [0, 1] in the encoder's colours, at the time of the frame it came from."""
         kind = np.uint16 if limit > 255 else np.uint8
         rows = result.movedim(0, -1).mul(limit).round().cpu().numpy().astype(kind)
         made = type(frame).from_ndarray(np.ascontiguousarray(rows), format=self.form)
@@ -147,6 +149,7 @@ class _Film:
             dst_color_range=frame.color_range,
         )
         made.pts, made.time_base = frame.pts, self.video.time_base
+        made.duration = frame.duration
         return made
 
 

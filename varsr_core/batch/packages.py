@@ -24,6 +24,7 @@ def import_ray() -> ModuleType:
     try:
         import ray
         import ray.data
+        import ray.exceptions
     except ImportError:
         raise InputError(
             'Ray Data is not installed: pip install "ray[data]", on every machine the same version'

@@ -7,7 +7,10 @@ worker where one died. One row is one job; a worker is an actor that loads the m
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -38,6 +41,10 @@ class RayPool:
         self.address, self.workers = address, workers
 
     def __call__(self, work: Work, jobs: Sequence[Job], watch: WatchFn) -> Iterator[Outcome]:
+        with redirect_stdout(sys.stderr):  # Ray prints; what programs read must not hold that
+            yield from self._work_off(work, jobs)
+
+    def _work_off(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
         self._connect()
         try:
             left = {job.name: job for job in jobs}
@@ -70,25 +77,36 @@ class RayPool:
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.max_errored_blocks = -1  # lost jobs are missing from the outcomes
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         share, count = self._shares(work)
         rows = [asdict(job) for job in jobs]
         blocks = -(-len(rows) // work.together)
-        restored = data.from_items(rows, override_num_blocks=blocks).map_batches(
-            RayWorker,
-            fn_constructor_args=(work,),
-            batch_size=work.together,
-            compute=data.ActorPoolStrategy(
-                min_size=1,
-                max_size=count,
-                initial_size=count,
-                max_tasks_in_flight_per_actor=WAITING,
-            ),
-            max_restarts=-1,
-            max_task_retries=TRIES - 1,
-            **share,
-        )
-        for row in restored.iter_rows():
-            yield Outcome(**row)
+        with warnings.catch_warnings():
+            # Ray says that it will take these two in another way from 2.64 on, not in which.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            restored = data.from_items(rows, override_num_blocks=blocks).map_batches(
+                RayWorker,
+                fn_constructor_args=(work,),
+                batch_size=work.together,
+                compute=data.ActorPoolStrategy(
+                    min_size=1,
+                    max_size=count,
+                    initial_size=count,
+                    max_tasks_in_flight_per_actor=WAITING,
+                ),
+                max_restarts=-1,
+                max_task_retries=TRIES - 1,
+                **share,
+            )
+        try:
+            for row in restored.iter_rows():
+                yield Outcome(**row)
+        except self.ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"Ray's workers cannot start or work: {reason}. Every machine of the cluster needs "
+                "this pack, the model, the inputs and the output folder under the same paths"
+            ) from error
 
     def _shares(self, work: Work) -> tuple[dict[str, float], int]:
         """What one worker takes of the cluster, and how many workers there are."""
@@ -110,6 +128,8 @@ class RayWorker:
     def __call__(self, rows: Columns) -> dict[str, list[Any]]:
         """Columns of jobs in, columns of outcomes out."""
         count = len(rows["name"])
-        jobs = [Job(**{name: column[n].item() for name, column in rows.items()}) for n in range(count)]
+        jobs = [
+            Job(**{name: column.tolist()[n] for name, column in rows.items()}) for n in range(count)
+        ]
         outcomes = [asdict(outcome) for outcome in self.worker.do(jobs)]
         return {name: [outcome[name] for outcome in outcomes] for name in outcomes[0]}

@@ -106,7 +106,9 @@ def _opened(path: Path) -> Image.Image:
 def _decoded(path: Path, image: Image.Image) -> Picture:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # cameras put a preview behind a JPEG
-        raise InputError(f"the file holds {frames} pictures; only single ones are restored, split it")
+        raise InputError(
+            f"the file holds {frames} pictures; only single ones are restored, split it"
+        )
     exif = image.getexif()
     orientation = exif.get(ExifTags.Base.Orientation, 1)
     icc = image.info.get("icc_profile") or b""

@@ -130,6 +130,7 @@ class JSONReport:
     def __init__(self, remote: bool) -> None:
         self.counter, self.remote = Counter(), remote
         self.next = 0.0
+        self.stream = sys.stdout  # this one, wherever other packages are made to print
 
     def start(self, todo: int, done: int) -> None:
         self.counter.start(todo, done)
@@ -178,5 +179,5 @@ class JSONReport:
         )
 
     def _say(self, event: str, **values: object) -> None:
-        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
-        sys.stdout.flush()
+        self.stream.write(json.dumps({"event": event, **values}) + "\n")
+        self.stream.flush()

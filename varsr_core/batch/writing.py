@@ -56,9 +56,7 @@ def write_picture(
         _write_8_bits(values, source, path, name, form.quality)
 
 
-def _write_8_bits(
-    values: np.ndarray, source: Picture, path: Path, name: str, quality: int
-) -> None:
+def _write_8_bits(values: np.ndarray, source: Picture, path: Path, name: str, quality: int) -> None:
     options = {
         "png": {"compress_level": PNG_LEVEL},
         "jpeg": {"quality": quality, "subsampling": 0},
