@@ -64,6 +64,7 @@ def run_batch(
             "and run the same command again"
         ) from None
     finally:
+        remove_parts(naming.folder)  # of workers that died
         journal.close()
     return Result(len(todo) + len(problems) - failed, skipped, failed)
 
