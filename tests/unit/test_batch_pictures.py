@@ -56,6 +56,16 @@ def test_sixteen_bits_of_a_png_are_read_exactly(tmp_path, channels):
     np.testing.assert_array_equal(found, values)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_sixteen_bits_of_a_tiff_are_read_exactly(tmp_path, compression):
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7), np.uint16)
+    path = files.save(tmp_path / "deep.tif", values, compression=compression)
+    picture = read_picture(path)
+    assert picture.deep
+    found = (picture.pixels[0, 0].double() * 65535).round().numpy()
+    np.testing.assert_array_equal(found, values)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("depth", ["8", "16"])

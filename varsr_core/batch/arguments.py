@@ -166,7 +166,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running")
     group.add_argument("--device", default="auto", help="for torch, e.g. cuda:1 (default: auto)")
     group.add_argument(
-        "--threads", type=int, default=0, help="of a CPU, for each worker (default: torch's choice)"
+        "--threads",
+        type=int,
+        default=0,
+        help="of a CPU, for each worker; other numbers may show in the last bits (default: torch's "
+        "choice, one on Ray)",
     )
     group.add_argument(
         "--together",

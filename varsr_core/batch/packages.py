@@ -27,6 +27,6 @@ def import_ray() -> ModuleType:
         import ray.exceptions
     except ImportError:
         raise InputError(
-            'Ray Data is not installed: pip install "ray[data]", on every machine the same version'
+            'Ray Data is not installed: pip install "ray[data]==2.60.*", on every machine the same'
         ) from None
     return ray

@@ -41,6 +41,11 @@ class RayPool:
         self.address, self.workers = address, workers
 
     def __call__(self, work: Work, jobs: Sequence[Job], watch: WatchFn) -> Iterator[Outcome]:
+        if ":" in work.device:
+            raise InputError(
+                f"device {work.device!r} cannot be chosen with --ray, which hands out the GPUs; "
+                "choose --device auto"
+            )
         with redirect_stdout(sys.stderr):  # Ray prints; what programs read must not hold that
             yield from self._work_off(work, jobs)
 

@@ -114,7 +114,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
     icc = image.info.get("icc_profile") or b""
     image.load()  # raises for what is cut off, in every format
     deep = _is_deep(path, image)
-    pixels = _deep_pixels(path, orientation) if deep else _pixels(image, orientation)
+    pixels = _deep_pixels(path, image, orientation) if deep else _pixels(image, orientation)
     return Picture(
         torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous(),
         deep,
@@ -130,7 +130,7 @@ def _is_deep(path: Path, image: Image.Image) -> bool:
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
         if max(bits) > 16 or image.mode in ("F", "I"):
             raise InputError("pixels of 32 bits are not read; convert them to 8 or 16 bits")
-        return max(bits) == 16
+        return max(bits) == 16 and image.mode != "CMYK"  # converted, as ComfyUI does, in 8 bits
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(PNG_DEPTH + 1)[PNG_DEPTH] == 16
@@ -149,11 +149,17 @@ def _pixels(image: Image.Image, orientation: int) -> np.ndarray:
     return _as_loaded(pixels.reshape(*pixels.shape[:2], -1))
 
 
-def _deep_pixels(path: Path, orientation: int) -> np.ndarray:
+def _deep_pixels(path: Path, image: Image.Image, orientation: int) -> np.ndarray:
     """The same of 16 bits, of which Pillow keeps only 8."""
     av = import_av("pictures with 16 bits per channel")
-    codec = "tiff" if path.suffix.lower().startswith(".tif") else "png"
-    (frame,) = av.CodecContext.create(codec, "r").decode(av.Packet(path.read_bytes()))
+    decoder = av.CodecContext.create(image.format.lower(), "r")
+    try:
+        (frame,) = decoder.decode(av.Packet(path.read_bytes()))
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"16 bits of this {image.format} cannot be read ({error.strerror}); save it as PNG, or "
+            "as TIFF with LZW, deflate or no compression"
+        ) from None
     if any(component.is_alpha for component in frame.format.components):
         form = "rgba64le"
     else:
