@@ -125,8 +125,8 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Hidden files but the journal."""
-    found = [path.name for path in folder.rglob(".*") if path.name != NAME]
+    """Hidden files but the journal, of which SQLite keeps two."""
+    found = [path.name for path in folder.rglob(".*") if not path.name.startswith(NAME)]
     assert all(name.endswith(ENDING) for name in found), found
     return found
 
