@@ -15,7 +15,7 @@ from varsr_core.batch.journal import NAME
 from varsr_core.batch.sources import find_jobs
 
 TITLE = "ray::MapWorker"  # of the process of a worker
-PICTURES, BROKEN = 40, 2
+PICTURES, BROKEN = 24, 2
 
 
 def workers_of(process):
@@ -25,7 +25,7 @@ def workers_of(process):
 
 def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, capfd):
     files.make_mixed(tmp_path / "in", PICTURES, BROKEN)
-    options = ("--model", micro_file, *files.QUICK, "--scale", "16")
+    options = ("--model", micro_file, *files.QUICK, "--scale", "8")
     assert files.command(tmp_path / "in", tmp_path / "plain", *options) == 1
     wanted = files.hashes(tmp_path / "plain")
     assert len(wanted) == PICTURES
