@@ -35,13 +35,11 @@ def commanded(
     picture: Path, checkpoint: Path, out: Path, dtype: str = "fp32", **choices: object
 ) -> np.ndarray:
     """(H, W, C) uint8 of the one file that the command writes."""
+    choices = {"dtype": dtype, "threads": 1, **choices}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in choices.items()]
     threads = torch.get_num_threads()
     try:
-        code = main(
-            [str(picture), str(out), f"--model={checkpoint}", f"--dtype={dtype}", "--threads=1"]
-            + options
-        )
+        code = main([str(picture), str(out), f"--model={checkpoint}", *options])
     finally:
         torch.set_num_threads(threads)
     assert code == 0

@@ -1,5 +1,6 @@
 """Films: frames larger, everything else as it was."""
 
+import sys
 import weakref
 from fractions import Fraction
 
@@ -217,6 +218,13 @@ def test_broken_films_are_told_plainly(tmp_path, run, make, said, caplog):
     assert said in caplog.text
     assert not result.exists()
     assert files.left_behind(result.parent) == []
+
+
+def test_missing_package_is_told_with_what_to_install(tmp_path, run, monkeypatch, caplog):
+    source = make_film(tmp_path / "clip.mp4", frames=2)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run(source)[0] == SOME_FAILED
+    assert "pip install av" in caplog.text
 
 
 def test_film_that_is_cut_off_behind_its_index_is_told(tmp_path, run, caplog):

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 
 import batch_files as files
 import numpy as np
 import psutil
 
 from varsr_core.batch import ray_pool
+from varsr_core.batch.__main__ import NOT_DONE
 from varsr_core.batch.arguments import parse
 from varsr_core.batch.journal import NAME
 from varsr_core.batch.sources import find_jobs
@@ -49,6 +51,19 @@ def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, capf
     with sqlite3.connect(tmp_path / "out" / NAME) as journal:
         (count,) = journal.execute("SELECT count(*) FROM files WHERE error = ''").fetchone()
     assert count == PICTURES
+
+
+def test_missing_ray_is_told_with_what_to_install(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert files.command(tmp_path, tmp_path / "out", "--ray") == NOT_DONE
+    assert 'pip install "ray[data]' in caplog.text
+
+
+def test_gpu_cannot_be_chosen_where_ray_hands_them_out(tmp_path, micro_file, caplog):
+    files.save(tmp_path / "in/p.png", files.pixels())
+    options = ("--model", micro_file, "--ray", "--device", "cuda:1")
+    assert files.command(tmp_path / "in", tmp_path / "out", *options) == NOT_DONE
+    assert "--device auto" in caplog.text
 
 
 def test_worker_takes_and_gives_columns(tmp_path, micro_file):
