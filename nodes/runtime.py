@@ -15,17 +15,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..varsr_core.errors import InputError
-from ..varsr_core.execution import Execution, is_out_of_memory
+from ..varsr_core.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
+from ..varsr_core.precision import cpu_dtype, named_dtype
 from .watching import Watch, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
 MODEL_FOLDER = "varsr"
 MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
-MAX_TILES_AT_ONCE = 16  # more brings no speed, and progress would come in jumps
-FREE_SHARE = 0.8  # of free memory that tiles may fill; the rest is for what estimates miss
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,8 @@ def execution(model: LoadedModel) -> Execution:
     def prepare() -> int:
         mm.throw_exception_if_processing_interrupted()
         mm.load_models_gpu([model.patcher], memory_required=model.tile_bytes)
-        if mm.is_device_cpu(device):
-            return 1  # more at once is hardly faster there, and one by one gives equal bits
-        fitting = int(mm.get_free_memory(device) * FREE_SHARE / model.tile_bytes)
-        return min(max(fitting, 1), MAX_TILES_AT_ONCE)
+        free = None if mm.is_device_cpu(device) else mm.get_free_memory(device)
+        return tiles_at_once(model.tile_bytes, free)
 
     return Execution(
         device=device,
@@ -77,22 +72,15 @@ def execution(model: LoadedModel) -> Execution:
 
 def pick_dtype(choice: str) -> torch.dtype:
     """The dtype for a user's choice; `auto` takes what the device computes fast and safely."""
-    if choice in DTYPES:
-        return DTYPES[choice]
-    if choice != "auto":  # older versions of ComfyUI do not check the choice
-        raise InputError(f"dtype {choice!r} is none of auto, {', '.join(DTYPES)}")
+    named = named_dtype(choice)  # older versions of ComfyUI do not check the choice
+    if named is not None:
+        return named
     device = mm.get_torch_device()
     if mm.is_device_cpu(device):
-        return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+        return cpu_dtype()
     if mm.should_use_bf16(device):
         return torch.bfloat16
     return torch.float16 if mm.should_use_fp16(device) else torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 in hardware; without that it is slower than float32."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
 
 def operations() -> type:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..varsr_core.agreement import Tiling
+from ..varsr_core.precision import DTYPE_CHOICES
 from ..varsr_core.varsr import stages
 from ..varsr_core.varsr.sample import RefineSettings, SampleSettings
 from . import inputs, runtime, varsr_loading
@@ -32,7 +33,7 @@ class LoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=["auto", *runtime.DTYPES],
+                    options=list(DTYPE_CHOICES),
                     default="auto",
                     tooltip="Precision of the arithmetic: auto takes what the device computes "
                     "fast, fp32 is exact and needs twice the memory.",

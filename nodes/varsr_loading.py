@@ -7,13 +7,12 @@ from pathlib import Path
 from ..varsr_core.checkpoint import load_checkpoint
 from ..varsr_core.errors import CheckpointError
 from ..varsr_core.varsr.memory import tile_bytes
-from ..varsr_core.varsr.release import FILES, NANO_FILE, REPOSITORY, TOKENIZER_FILE
+from ..varsr_core.varsr.release import FILES, NANO_FILE, REPOSITORY, model_files
 from ..varsr_core.varsr.weights import build_model
 from . import runtime
 from .attention import pick_attention
 
 NANO = "varsr_nano (built in)"
-PICKLES = (".pth", ".pt", ".ckpt")
 
 
 def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
@@ -21,7 +20,7 @@ def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
     path = _path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(_files(path))
+    read = load_checkpoint(model_files(path))
     network = build_model(
         read.tensors,
         dtype=runtime.pick_dtype(dtype),
@@ -34,7 +33,7 @@ def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
 
 def version_on_disk(checkpoint: str) -> str:
     """Changes when a file is replaced, so that ComfyUI loads it again."""
-    found = [path for path in _files(_path(checkpoint)) if path.is_file()]
+    found = [path for path in model_files(_path(checkpoint)) if path.is_file()]
     stats = [(path, path.stat()) for path in found]
     return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in stats)
 
@@ -54,11 +53,3 @@ def where_to_get() -> str:
 
 def _path(checkpoint: str) -> Path:
     return NANO_FILE if checkpoint == NANO else runtime.model_path(checkpoint)
-
-
-def _files(path: Path) -> list[Path]:
-    """The files of a model: a release's transformer takes the tokenizer that lies beside it."""
-    tokenizer = path.with_name(TOKENIZER_FILE)
-    if path.suffix in PICKLES and path.name != TOKENIZER_FILE and tokenizer.is_file():
-        return [path, tokenizer]
-    return [path]

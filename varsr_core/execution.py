@@ -14,6 +14,9 @@ from .progress import Progress, ProgressFn, silent
 Result = TypeVar("Result")
 ReportFn = Callable[[str], None]
 
+MAX_TILES_AT_ONCE = 16  # more brings no speed, and progress would come in jumps
+FREE_SHARE = 0.8  # of free memory that tiles may fill; the rest is for what estimates miss
+
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of plain torch means that a smaller batch may fit."""
@@ -21,6 +24,17 @@ def is_out_of_memory(error: Exception) -> bool:
         isinstance(error, RuntimeError)
         and any(text in str(error) for text in ("DefaultCPUAllocator", "out of memory"))
     )
+
+
+def tiles_at_once(tile_bytes: int, free_bytes: int | None) -> int:
+    """How many tiles to begin with, whoever the caller is: it may show in the last bits.
+
+    tile_bytes: memory that work on one tile takes beside the weights
+    free_bytes: free memory of the device; None for a CPU
+    """
+    if free_bytes is None:
+        return 1  # more at once is hardly faster there, and one by one gives equal bits
+    return min(max(int(free_bytes * FREE_SHARE / tile_bytes), 1), MAX_TILES_AT_ONCE)
 
 
 @dataclass(frozen=True)

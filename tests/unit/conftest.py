@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import batch_files
 import pytest
 import torch
 
@@ -13,3 +15,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def micro_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of models.micro_model(), as a file for the batch command."""
+    return batch_files.write_micro(tmp_path_factory.mktemp("model") / "micro.safetensors")

@@ -1,0 +1,82 @@
+"""The command on Ray: two workers, one of which is killed half-way."""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+
+import batch_files as files
+import numpy as np
+import psutil
+
+from varsr_core.batch import ray_pool
+from varsr_core.batch.__main__ import NOT_DONE
+from varsr_core.batch.arguments import parse
+from varsr_core.batch.journal import NAME
+from varsr_core.batch.sources import find_jobs
+
+TITLE = "ray::MapWorker"  # of the process of a worker
+PICTURES, BROKEN = 24, 2
+
+
+def workers_of(process):
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in below if " ".join(one.cmdline()).startswith(TITLE)]
+
+
+def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, capfd):
+    files.make_mixed(tmp_path / "in", PICTURES, BROKEN)
+    options = ("--model", micro_file, *files.QUICK, "--scale", "8")
+    assert files.command(tmp_path / "in", tmp_path / "plain", *options) == 1
+    wanted = files.hashes(tmp_path / "plain")
+    assert len(wanted) == PICTURES
+    done = []
+    with files.started(
+        tmp_path / "in", tmp_path / "out", *options, "--ray", "--workers", 2
+    ) as process:
+        for line in process.stdout:  # every one is JSON, whatever Ray has to say
+            event = json.loads(line)
+            done += [event] if event["event"] == "file" else []
+            if event["event"] == "file" and len(done) == 6:
+                victim, *others = workers_of(process)
+                assert len(others) == 1
+                os.kill(victim.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    assert files.hashes(tmp_path / "out") == wanted
+    outputs = [event["output"] for event in done]
+    assert len(outputs) == len(set(outputs)) == PICTURES + BROKEN
+    assert sum(event["error"] is not None for event in done) == BROKEN
+    assert files.left_behind(tmp_path / "out") == []
+    with sqlite3.connect(tmp_path / "out" / NAME) as journal:
+        (count,) = journal.execute("SELECT count(*) FROM files WHERE error = ''").fetchone()
+    assert count == PICTURES
+
+
+def test_missing_ray_is_told_with_what_to_install(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert files.command(tmp_path, tmp_path / "out", "--ray") == NOT_DONE
+    assert 'pip install "ray[data]' in caplog.text
+
+
+def test_gpu_cannot_be_chosen_where_ray_hands_them_out(tmp_path, micro_file, caplog):
+    files.save(tmp_path / "in/p.png", files.pixels())
+    options = ("--model", micro_file, "--ray", "--device", "cuda:1")
+    assert files.command(tmp_path / "in", tmp_path / "out", *options) == NOT_DONE
+    assert "--device auto" in caplog.text
+
+
+def test_worker_takes_and_gives_columns(tmp_path, micro_file):
+    """As Ray hands them over, without Ray."""
+    for number in range(2):
+        files.save(tmp_path / f"in/p{number}.png", files.pixels(seed=number))
+    found = parse(
+        [str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(micro_file), *files.QUICK]
+    )
+    jobs, _ = find_jobs(found.inputs, found.naming, set())
+    rows = [vars(job) for job in jobs]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    given = ray_pool.RayWorker(found.work)(columns)
+    assert given["name"] == ["p0.png", "p1.png"]
+    assert given["error"] == ["", ""]
+    assert len(files.hashes(tmp_path / "out")) == 2

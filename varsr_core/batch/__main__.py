@@ -1,0 +1,42 @@
+"""Restores folders of pictures, and films: python -m varsr_core.batch --help."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from ..errors import CheckpointError, InputError
+from .arguments import Command, parse
+from .ray_pool import RayPool
+from .reporting import BarReport, JSONReport
+from .run import one_by_one, run_batch
+
+SOME_FAILED, NOT_DONE, INTERRUPTED = 1, 2, 130
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code, see arguments.DESCRIPTION."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return _run(parse(sys.argv[1:] if arguments is None else arguments))
+    except (CheckpointError, InputError) as error:
+        logger.error("%s", error)
+        return NOT_DONE
+    except KeyboardInterrupt:
+        logger.error("Stopped. The same command goes on where it was.")
+        return INTERRUPTED
+
+
+def _run(command: Command) -> int:
+    remote = command.ray is not None
+    report = (JSONReport if command.as_json else BarReport)(remote)
+    pool = RayPool(command.ray, command.workers) if remote else one_by_one
+    result = run_batch(command.inputs, command.naming, command.work, pool, report)
+    return SOME_FAILED if result.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""A model on its device, ready for any number of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import Checkpoint, load_checkpoint
+from ..errors import CheckpointError
+from ..progress import ProgressFn
+from ..upscale import upscale
+from .device import execution, pick_device, pick_dtype
+from .families import FAMILIES
+from .jobs import Work
+
+
+def read_model(work: Work) -> Checkpoint:
+    """The file, mapped into memory. Raises CheckpointError, also for one of another family."""
+    read = load_checkpoint(FAMILIES[work.family].files(Path(work.model)))
+    if read.family.name != work.family:
+        raise CheckpointError(
+            f"{work.model} is a model of {read.family.name}; choose --family {read.family.name}"
+        )
+    return read
+
+
+class Model:
+    """Loads once, restores often. Raises CheckpointError or InputError when it cannot."""
+
+    def __init__(self, work: Work) -> None:
+        if work.threads:
+            torch.set_num_threads(work.threads)
+        self.work = work
+        self.family = FAMILIES[work.family]
+        self.device = pick_device(work.device)
+        dtype = pick_dtype(work.dtype, self.device)
+        self.network = self.family.build(read_model(work), dtype).to(self.device)
+        self.tile_bytes = self.family.tile_bytes(self.network)
+
+    def restore(self, pixels: Tensor, mask: Tensor | None, on_progress: ProgressFn) -> Tensor:
+        """pixels: (B, C, H, W) in [0, 1]; see `upscale()`, which does all of it."""
+        return upscale(
+            pixels,
+            self.work.size,
+            self.family.restorer(self.network, self.work.choices),
+            seed=self.work.seed,
+            settings=self.work.settings,
+            mask=mask,
+            execution=execution(self.device, self.tile_bytes, on_progress),
+        )

@@ -1,0 +1,140 @@
+"""The pool of Ray Data: workers on every GPU of a machine or a cluster.
+
+Ray starts the workers, hands out the work, holds it back while they are busy, and starts another
+worker where one died. One row is one job; a worker is an actor that loads the model once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .arguments import LOCAL
+from .jobs import Job, Outcome, Work
+from .packages import import_ray
+from .progress_count import WatchFn
+from .worker import Worker
+
+TRIES = 3  # of a job whose worker dies, before it is done apart from others
+WAITING = 2  # jobs that lie ready at each worker
+
+Columns = dict[str, np.ndarray]
+
+
+class RayPool:
+    """A pool for `run_batch`.
+
+    address: of a cluster; LOCAL starts one on this machine and ends it afterwards
+    workers: how many; 0 for one per GPU, or per CPU share where there is none
+    """
+
+    def __init__(self, address: str, workers: int = 0) -> None:
+        self.ray = import_ray()
+        self.address, self.workers = address, workers
+
+    def __call__(self, work: Work, jobs: Sequence[Job], watch: WatchFn) -> Iterator[Outcome]:
+        if ":" in work.device:
+            raise InputError(
+                f"device {work.device!r} cannot be chosen with --ray, which hands out the GPUs; "
+                "choose --device auto"
+            )
+        with redirect_stdout(sys.stderr):  # Ray prints; what programs read must not hold that
+            yield from self._work_off(work, jobs)
+
+    def _work_off(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        self._connect()
+        try:
+            left = {job.name: job for job in jobs}
+            before = len(left) + 1
+            # What was lost with its worker is given out again, until nothing more comes of it.
+            while left and len(left) < before:
+                before = len(left)
+                for outcome in self._pass(work, list(left.values())):
+                    if left.pop(outcome.name, None) is not None:
+                        yield outcome
+            for name in left:
+                yield Outcome(name, error=f"the worker died {TRIES} times at it; see Ray's logs")
+        finally:
+            self.ray.shutdown()
+
+    def _connect(self) -> None:
+        where = {"include_dashboard": False} if self.address == LOCAL else {}
+        try:
+            self.ray.init(
+                address=self.address,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                **where,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster at {self.address!r} ({error})") from None
+
+    def _pass(self, work: Work, jobs: list[Job]) -> Iterator[Outcome]:
+        data = self.ray.data
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # lost jobs are missing from the outcomes
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        share, count = self._shares(work)
+        rows = [asdict(job) for job in jobs]
+        blocks = -(-len(rows) // work.together)
+        with warnings.catch_warnings():
+            # Ray says that it will take these two in another way from 2.64 on, not in which.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            restored = data.from_items(rows, override_num_blocks=blocks).map_batches(
+                RayWorker,
+                fn_constructor_args=(work,),
+                batch_size=work.together,
+                compute=data.ActorPoolStrategy(
+                    min_size=1,
+                    max_size=count,
+                    initial_size=count,
+                    max_tasks_in_flight_per_actor=WAITING,
+                ),
+                max_restarts=-1,
+                max_task_retries=TRIES - 1,
+                **share,
+            )
+        try:
+            for row in restored.iter_rows():
+                yield Outcome(**row)
+        except self.ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"Ray's workers cannot start or work: {reason}. Every machine of the cluster needs "
+                "this pack, the model, the inputs and the output folder under the same paths"
+            ) from error
+
+    def _shares(self, work: Work) -> tuple[dict[str, float], int]:
+        """What one worker takes of the cluster, and how many workers there are."""
+        resources = self.ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        if gpus and work.device in ("auto", "cuda"):
+            return {"num_gpus": 1, "num_cpus": work.threads or 1}, self.workers or gpus
+        each = work.threads or 1
+        fitting = max(1, int(resources.get("CPU", 1)) // each)
+        return {"num_cpus": each}, self.workers or fitting
+
+
+class RayWorker:
+    """A worker as Ray Data calls it."""
+
+    def __init__(self, work: Work) -> None:
+        self.worker = Worker(work)
+
+    def __call__(self, rows: Columns) -> dict[str, list[Any]]:
+        """Columns of jobs in, columns of outcomes out."""
+        count = len(rows["name"])
+        jobs = [
+            Job(**{name: column.tolist()[n] for name, column in rows.items()}) for n in range(count)
+        ]
+        outcomes = [asdict(outcome) for outcome in self.worker.do(jobs)]
+        return {name: [outcome[name] for outcome in outcomes] for name in outcomes[0]}
