@@ -14,8 +14,8 @@ from .nsarm_inputs import (
     NSARMModel,
     NSARMPrefix,
     NSARMText,
+    bit_choices,
     model,
-    sampling_choices,
     text_choices,
 )
 from .runtime import advanced, schema, to_comfy, to_core
@@ -80,8 +80,8 @@ class EncodeText(io.ComfyNode):
                     "prompt",
                     default="A high-quality image with harmonious colors and rich details.",
                     multiline=True,
-                    tooltip="What the picture shows, in English: a caption of 50 to 120 words is "
-                    "what the model knows best. Any caption node can be connected.",
+                    tooltip="What the picture shows, in English; the authors used captions of 50 "
+                    "to 120 words. Any caption node can be connected.",
                 ),
                 advanced(
                     io.String.Input(
@@ -159,7 +159,7 @@ class Sample(io.ComfyNode):
                 NSARMPrefix.Input("prefix", tooltip="From NSARM Prefix."),
                 inputs.seed(),
                 *text_choices(),
-                *sampling_choices(),
+                *bit_choices(),
             ],
             outputs=[NSARMBits.Output(display_name="bits", tooltip="For NSARM Decode.")],
         )
@@ -217,7 +217,7 @@ class Upscale(io.ComfyNode):
                 *text_choices(),
                 inputs.color_mode("color_fix", UpscaleSettings.color_fix),
                 advanced(inputs.color_strength("color_strength")),
-                *sampling_choices(),
+                *bit_choices(),
                 inputs.tiling(),
                 inputs.overlap(),
                 *inputs.masks(),

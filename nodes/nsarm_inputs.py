@@ -18,7 +18,7 @@ def model() -> io.Input:
     return NSARMModel.Input("model", tooltip="From Load NSARM Model.")
 
 
-def sampling_choices() -> list[io.Input]:
+def bit_choices() -> list[io.Input]:
     return [
         advanced(
             io.Float.Input(
