@@ -52,16 +52,25 @@ class LoadedNSARM(runtime.LoadedModel):
     def restorer(
         self, settings: SampleSettings | None = None, text: TextFeatures | None = None
     ) -> NSARMRestorer:
-        """What works with this model, each part brought to its device before."""
+        """What works with this model, each part brought to its device before, with room for it.
+
+        Where that is short, ComfyUI offloads the parts that wait.
+        """
+        settings = settings or SampleSettings()
+        needed: dict[Part, int] = {
+            "autoencoder": decoding_bytes(self.network),  # which is more than encoding takes
+            "map network": encoding_bytes(self.network),
+            "transformer": self.sampling(settings, text).tile_bytes,
+        }
         present: list[Part] = []
 
         def bring(part: Part) -> None:
-            if present[-1:] != [part]:
-                mm.load_models_gpu([self.parts[part]])
-                present.append(part)
+            if present != [part]:
+                mm.load_models_gpu([self.parts[part]], memory_required=needed[part])
+                present[:] = [part]
 
         features: Tensor | None = text.features if text else None
-        return NSARMRestorer(self.network, settings or SampleSettings(), features, bring)
+        return NSARMRestorer(self.network, settings, features, bring)
 
 
 def load(checkpoint: str, dtype: str) -> LoadedNSARM:

@@ -1,4 +1,4 @@
-"""NSARM's files: read in every form they come in, converted tensor by tensor, refused when wrong."""
+"""NSARM's files: read in every form, converted tensor by tensor, refused when wrong."""
 
 import subprocess
 import sys
