@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import color_fix, runtime, varsr
+from . import color_fix, nsarm, runtime, varsr
 
-NODES: list[type[io.ComfyNode]] = [*varsr.NODES, *color_fix.NODES]
+NODES: list[type[io.ComfyNode]] = [*varsr.NODES, *nsarm.NODES, *color_fix.NODES]
 
 
 class VARSRExtension(ComfyExtension):

@@ -259,10 +259,15 @@ def upscale_choices(
     choices: dict[str, object],
 ) -> tuple[OutputSize, UpscaleSettings, SampleSettings, RefineSettings]:
     """The widgets of VARSR Upscale as the core takes them."""
-    size = output_size(*(choices.pop(name) for name in ("scale", "size_by", "target")))
-    tiling = Tiling(choices.pop("tiling"), choices.pop("overlap"))
-    names = ("color_fix", "color_strength", "feather")
-    settings = UpscaleSettings(tiling, *(choices.pop(name) for name in names))
+    size, settings = picture_choices(choices)
     refining = [choices.pop(name) for name in ("refine_steps", "refine_strength")]
     sampling = SampleSettings(**choices)  # the rest
     return size, settings, sampling, RefineSettings(sampling.guidance, *refining)
+
+
+def picture_choices(choices: dict[str, object]) -> tuple[OutputSize, UpscaleSettings]:
+    """Takes those widgets out of `choices` that no family knows of."""
+    size = output_size(*(choices.pop(name) for name in ("scale", "size_by", "target")))
+    tiling = Tiling(choices.pop("tiling"), choices.pop("overlap"))
+    names = ("color_fix", "color_strength", "feather")
+    return size, UpscaleSettings(tiling, *(choices.pop(name) for name in names))

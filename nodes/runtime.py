@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -41,10 +42,13 @@ class LoadedModel:
 
 def manage(network: torch.nn.Module, tile_bytes: int, sides: tuple[int, ...]) -> LoadedModel:
     """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
-    patcher = comfy.model_patcher.ModelPatcher(
+    return LoadedModel(network, managed(network), tile_bytes, sides)
+
+
+def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    return comfy.model_patcher.ModelPatcher(
         network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
     )
-    return LoadedModel(network, patcher, tile_bytes, sides)
 
 
 def execution(model: LoadedModel) -> Execution:
@@ -88,30 +92,34 @@ def operations() -> type:
     return comfy.ops.manual_cast
 
 
-def register_model_folder() -> None:
-    """Adds models/varsr beside the folders that extra_model_paths.yaml may have named already."""
-    default = str(Path(folder_paths.models_dir) / MODEL_FOLDER)
-    paths, extensions = folder_paths.folder_names_and_paths.get(MODEL_FOLDER, ([], set()))
+def register_model_folder(folder: str = MODEL_FOLDER) -> None:
+    """Adds models/<folder> beside those that extra_model_paths.yaml may have named already."""
+    default = str(Path(folder_paths.models_dir) / folder)
+    paths, extensions = folder_paths.folder_names_and_paths.get(folder, ([], set()))
     if default not in paths:
         paths = [*paths, default]
-    folder_paths.folder_names_and_paths[MODEL_FOLDER] = (
-        paths,
-        set(extensions) | MODEL_EXTENSIONS,
-    )
+    folder_paths.folder_names_and_paths[folder] = (paths, set(extensions) | MODEL_EXTENSIONS)
 
 
-def model_files() -> list[str]:
-    return folder_paths.get_filename_list(MODEL_FOLDER)
+def model_files(folder: str = MODEL_FOLDER) -> list[str]:
+    register_model_folder(folder)
+    return folder_paths.get_filename_list(folder)
 
 
-def model_path(name: str) -> Path:
+def model_path(name: str, folder: str = MODEL_FOLDER) -> Path:
     """Where a file of the list lies; a place in the default folder where it is not there."""
-    found = folder_paths.get_full_path(MODEL_FOLDER, name)
-    return Path(found) if found else model_folder() / name
+    found = folder_paths.get_full_path(folder, name)
+    return Path(found) if found else model_folder(folder) / name
 
 
-def model_folder() -> Path:
-    return Path(folder_paths.folder_names_and_paths[MODEL_FOLDER][0][0])
+def model_folder(folder: str = MODEL_FOLDER) -> Path:
+    return Path(folder_paths.folder_names_and_paths[folder][0][0])
+
+
+def versions(paths: Sequence[Path]) -> str:
+    """Changes when one of some files is replaced."""
+    found = [(path, path.stat()) for path in paths if path.is_file()]
+    return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in found)
 
 
 def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..varsr_core.checkpoint import load_checkpoint
 from ..varsr_core.errors import CheckpointError
+from ..varsr_core.varsr.family import VARSR_FAMILY
 from ..varsr_core.varsr.memory import tile_bytes
 from ..varsr_core.varsr.release import FILES, NANO_FILE, REPOSITORY, model_files
 from ..varsr_core.varsr.weights import build_model
@@ -20,7 +21,7 @@ def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
     path = _path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(model_files(path))
+    read = load_checkpoint(model_files(path), VARSR_FAMILY)
     network = build_model(
         read.tensors,
         dtype=runtime.pick_dtype(dtype),
@@ -33,9 +34,7 @@ def load(checkpoint: str, dtype: str) -> runtime.LoadedModel:
 
 def version_on_disk(checkpoint: str) -> str:
     """Changes when a file is replaced, so that ComfyUI loads it again."""
-    found = [path for path in model_files(_path(checkpoint)) if path.is_file()]
-    stats = [(path, path.stat()) for path in found]
-    return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in stats)
+    return runtime.versions(model_files(_path(checkpoint)))
 
 
 def choices() -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..varsr_core.upscale import UpscaleSettings, upscale
+from ..varsr_core.upscale import UpscaleSettings
 from ..varsr_core.varsr.restorer import VARSRRestorer
 from . import inputs, runtime
-from .comparison import comparison
-from .runtime import advanced, schema, to_core
+from .runtime import advanced, schema
+from .upscaling import outputs, upscaled
 
 
 class Upscale(io.ComfyNode):
@@ -35,29 +35,19 @@ class Upscale(io.ComfyNode):
                 inputs.overlap(),
                 *inputs.masks(),
             ],
-            outputs=[
-                io.Image.Output(
-                    display_name="image", tooltip="The restored picture, colours as in the input."
-                ),
-                io.Mask.Output(
-                    display_name="alpha",
-                    tooltip="Transparency enlarged with the picture, 1 where it is transparent, "
-                    "as Load Image gives it; all 0 when there is none.",
-                ),
-            ],
+            outputs=outputs(),
         )
 
     @classmethod
     def execute(cls, model, image, seed, mask=None, alpha=None, **choices) -> io.NodeOutput:
         size, settings, sampling, refining = inputs.upscale_choices(choices)
-        restored = upscale(
-            to_core(image, alpha),
-            size,
+        return upscaled(
             VARSRRestorer(model.network, sampling, refining),
+            runtime.execution(model),
+            image,
+            size,
+            settings,
             seed=seed,
-            settings=settings,
-            mask=runtime.mask_to_core(mask),
-            execution=runtime.execution(model),
+            mask=mask,
+            alpha=alpha,
         )
-        result, transparency = runtime.to_comfy_with_alpha(restored, image.shape[-1] == 4)
-        return io.NodeOutput(result, transparency, ui=comparison(image, result))

@@ -8,6 +8,7 @@ web/docs/images. Run it again after the model or the nodes have changed.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -32,6 +33,27 @@ PANEL, GAP = 384, 6
 TINTED = "tinted.png"
 FRAME = 96, 128  # of a clip
 HALF = ("varsr_upscale", "varsr_stages")  # thumbnails that show what it was before, too
+
+IN_A_GRAPH = {  # node -> template that has it
+    "NSARM_LoadModel": "nsarm_upscale",
+    "NSARM_Upscale": "nsarm_upscale",
+    "NSARM_EncodeText": "nsarm_stages",
+    "NSARM_Prefix": "nsarm_stages",
+    "NSARM_Sample": "nsarm_stages",
+    "NSARM_Decode": "nsarm_stages",
+}
+NAMED = ("nsarm/NSARM.pth", "text_encoders/flan_t5_xl_encoder_bf16.safetensors")
+PAGE, FRAME_OF_A_NODE = (1600, 1000), (960, 560)  # pixels
+FOCUS = """
+    const { canvas } = app;
+    canvas.deselectAll?.();
+    const scale = Math.min(0.8, 520 / (node.size[1] + 40));
+    canvas.ds.scale = scale;
+    const { width, height } = canvas.canvas.getBoundingClientRect();
+    const [x, y] = [node.pos[0] + node.size[0] / 2, node.pos[1] + node.size[1] / 2 - 20];
+    canvas.ds.offset = [width / 2 / scale - x, height / 2 / scale - y];
+    canvas.setDirty(true, true);
+"""
 
 MODEL, PICTURE = ["model", 0], ["picture", 0]
 STAGES = {
@@ -127,6 +149,26 @@ def help_pictures(server: ComfyServer) -> None:
         picture.save(IMAGES / f"{name}.webp", quality=88)
 
 
+def graph_pictures(server: ComfyServer, browser: Path) -> None:
+    """Nodes whose model is not at hand, each in the middle of a template."""
+    from comfy_page import launched, opened
+    from PIL import Image as Pictures
+
+    for name in NAMED:  # the page marks what is not there
+        file = server.base / "models" / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    with launched(str(browser)) as running, opened(running, server, vue=False) as page:
+        for kind, template in IN_A_GRAPH.items():
+            page.load(json.loads((TEMPLATES / f"{template}.json").read_text()))
+            page.on_node(kind, FOCUS)
+            page.page.wait_for_timeout(500)
+            width, height = FRAME_OF_A_NODE
+            place = {"x": (PAGE[0] - width) // 2, "y": (PAGE[1] - height) // 2}
+            shot = page.page.screenshot(clip={**place, "width": width, "height": height})
+            Pictures.open(io.BytesIO(shot)).convert("RGB").save(IMAGES / f"{kind}.webp", quality=88)
+
+
 def thumbnails(server: ComfyServer) -> None:
     write_clip(server.base / "input" / CLIP)
     known = server.object_info()
@@ -192,6 +234,7 @@ def main() -> int:
         return subprocess.run([prepared.python, __file__]).returncode
     with comfyui(prepared.hosts[HOST], PHOTOGRAPH) as (server, _):
         help_pictures(server)
+        graph_pictures(server, environment.prepare_browser())
         thumbnails(server)
     return 0
 

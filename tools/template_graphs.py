@@ -9,6 +9,14 @@ PHOTOGRAPH = "kitten.png"
 CLIP = "clip.mp4"
 NANO = "varsr_nano (built in)"
 RELEASE = "https://huggingface.co/qyp2000/VARSR/resolve/main/"
+INFINITY = "https://huggingface.co/FoundationVision/Infinity/resolve/main/"
+NSARM_AUTOENCODER = "infinity_vae_d56_f8_14_patchify.pth"
+NSARM_NOTE = (
+    "Needs an NSARM model in models/nsarm: NSARM.pth from its authors "
+    "(github.com/Xiangtaokong/NSARM) and, beside it, "
+    f"[{NSARM_AUTOENCODER}]({INFINITY}{NSARM_AUTOENCODER}), or both converted to one file: see the "
+    "pack's README."
+)
 
 
 @dataclass(eq=False)
@@ -47,6 +55,11 @@ class Template:
 
     def model(self) -> Link:
         return self.add("VARSR_LoadModel", checkpoint=NANO)[0]
+
+    def nsarm(self) -> Link:
+        address = INFINITY + NSARM_AUTOENCODER
+        models = [{"name": NSARM_AUTOENCODER, "url": address, "directory": "nsarm"}]
+        return self.add("NSARM_LoadModel", checkpoint="NSARM.pth", models=models)[0]
 
     def upscaled(self, model: Link, image: Link, **settings: Any) -> Link:
         return self.add("VARSR_Upscale", model=model, image=image, **settings)[0]
@@ -206,6 +219,32 @@ def clip() -> Template:
     return flow
 
 
+def nsarm_upscale() -> Template:
+    flow = Template(
+        "nsarm_upscale",
+        f"Enlarges and restores a photograph four times with NSARM, in one node.\n\n{NSARM_NOTE}",
+    )
+    picture, model = flow.picture(), flow.nsarm()
+    flow.save(flow.add("NSARM_Upscale", model=model, image=picture)[0])
+    return flow
+
+
+def nsarm_stages() -> Template:
+    flow = Template(
+        "nsarm_stages",
+        "All stages of NSARM, one by one, under a prompt. Without **NSARM Encode Text** no text "
+        "encoder is needed.\n\n"
+        f"{NSARM_NOTE} The prompt needs flan-t5-xl's encoder in models/text_encoders.",
+    )
+    picture, model = flow.picture(), flow.nsarm()
+    text = flow.add("NSARM_EncodeText", text_encoder="flan_t5_xl_encoder_bf16.safetensors")[0]
+    prefix = flow.add("NSARM_Prefix", model=model, image=picture)[0]
+    bits = flow.add("NSARM_Sample", model=model, prefix=prefix, text=text)[0]
+    decoded = flow.add("NSARM_Decode", model=model, bits=bits)[0]
+    flow.save(flow.add("VARSR_MatchColors", image=decoded, reference=picture)[0])
+    return flow
+
+
 TEMPLATES = [
     upscale(),
     stages(),
@@ -216,4 +255,6 @@ TEMPLATES = [
     inside_a_mask(),
     keep_structure(),
     clip(),
+    nsarm_upscale(),
+    nsarm_stages(),
 ]

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .family import Family, StateDict
+from .nsarm.family import NSARM_FAMILY
 from .tensor_files import check_space, read_tensors, write_safetensors
 from .varsr.family import VARSR_FAMILY
 
-FAMILIES = (VARSR_FAMILY,)
+FAMILIES = (VARSR_FAMILY, NSARM_FAMILY)
 
 FORMAT_VERSION = "1"  # of our files; raised when an older pack could not read them
 
 FOREIGN = (  # start of a tensor name that gives a file away -> what it is, and where it belongs
-    ("map_transformer.", "an NSARM checkpoint; use the Load NSARM Model node"),
-    ("block_chunks.", "an Infinity checkpoint; use the Load NSARM Model node"),
-    ("encoder.conv_in.conv.", "an NSARM tokenizer; use the Load NSARM Model node"),
     ("model.diffusion_model.", "a Stable Diffusion checkpoint; use the Load Checkpoint node"),
     ("first_stage_model.", "the VAE of Stable Diffusion; use the Load VAE node"),
     ("model.1.sub.0.", "an ESRGAN upscaler; use the Load Upscale Model node"),
@@ -44,10 +42,14 @@ class Checkpoint:
     metadata: Mapping[str, str]
 
 
-def load_checkpoint(paths: Sequence[Path]) -> Checkpoint:
-    """One converted file, or the files of a release in any order. Raises CheckpointError."""
+def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Checkpoint:
+    """One converted file, or the files of a release in any order. Raises CheckpointError.
+
+    wanted: the only family that is accepted; any, if None
+    """
     found: dict[str, tuple[StateDict, Path]] = {}
     files = [_recognise(path) for path in paths]
+    _check_family([(path, family) for path, family, _, _ in files], wanted)
     # Files with one part first: a release's transformer file may carry a stale tokenizer.
     for path, _, parts, _ in sorted(files, key=lambda file: len(file[2])):
         for part, tensors in parts.items():
@@ -65,6 +67,20 @@ def load_checkpoint(paths: Sequence[Path]) -> Checkpoint:
         raise CheckpointError(f"{names}: {error}") from error
     identity = metadata.get("fingerprint") or fingerprint(tensors)
     return Checkpoint(family, tensors, identity, metadata)
+
+
+def _check_family(files: Sequence[tuple[Path, Family]], wanted: Family | None) -> None:
+    for path, family in files:
+        if wanted not in (None, family):
+            raise CheckpointError(
+                f"{path.name} is a checkpoint of {family.title}, not of {wanted.title}; use the "
+                f"{family.loader} node"
+            )
+        if family is not files[0][1]:
+            raise CheckpointError(
+                f"{files[0][0].name} is a checkpoint of {files[0][1].title} and {path.name} one of "
+                f"{family.title}; give the files of one model"
+            )
 
 
 def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str, str]]:
@@ -88,7 +104,7 @@ def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str
         if any(name.startswith(start) for name in names):
             raise CheckpointError(f"{path.name} is {description}")
     raise CheckpointError(
-        f"{path.name} is no checkpoint of {', '.join(f.name.upper() for f in FAMILIES)}: none of "
+        f"{path.name} is no checkpoint of {' or '.join(f.title for f in FAMILIES)}: none of "
         f"its {len(names)} tensors tells a known model"
         + (f" (the first is {names[0]!r})" if names else "")
     )
@@ -105,7 +121,7 @@ def save_checkpoint(
     """Writes a model as one safetensors file that loads on its own. Raises CheckpointError."""
     write_safetensors(
         path,
-        checkpoint.tensors,
+        checkpoint.family.pack(checkpoint.tensors, dtype),
         {
             **metadata,
             "family": checkpoint.family.name,
@@ -121,7 +137,7 @@ def saved_size(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
     """Bytes of the tensors of `save_checkpoint`."""
     return sum(
         tensor.numel() * checkpoint.family.fix_dtype(name, tensor, dtype).itemsize
-        for name, tensor in checkpoint.tensors.items()
+        for name, tensor in checkpoint.family.pack(checkpoint.tensors, dtype).items()
     )
 
 

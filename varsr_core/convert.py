@@ -14,13 +14,28 @@ from tqdm import tqdm
 
 from .checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
 from .errors import CheckpointError
+from .family import FP8
+from .pieces import whole_files
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp8": FP8,
+}
 HASH_CHUNK = 2**24
 
 
 def convert_files(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
-    """Writes `output` whole or not at all, with a progress bar. Raises CheckpointError."""
+    """Writes `output` whole or not at all, with a progress bar. Raises CheckpointError.
+
+    paths: one converted file, or the files of one release; pieces of a file are joined first
+    """
+    with whole_files(paths, output.parent) as whole:
+        _convert_whole(whole, output, dtype)
+
+
+def _convert_whole(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
     checkpoint = load_checkpoint(paths)
     size = saved_size(checkpoint, dtype)
     check_output(output, size)
@@ -50,12 +65,17 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(
         prog="python -m varsr_core.convert",
-        description="Converts released checkpoints (VQVAE.pth and VARSR.pth, in any order), or "
-        "an already converted file, to one safetensors file.",
+        description="Converts the files of a release, in any order, or an already converted file, "
+        "to one safetensors file. What model it is, the tensors tell.",
     )
-    parser.add_argument("files", nargs="+", type=Path, help="the files of one release")
+    parser.add_argument("files", nargs="+", type=Path, help="all files of one release")
     parser.add_argument("-o", "--output", required=True, type=Path, help="file to write")
-    parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="default: %(default)s")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="bf16",
+        help="default: %(default)s; fp8 for large models only",
+    )
     arguments = parser.parse_args()
     try:
         convert_files(arguments.files, arguments.output, DTYPES[arguments.dtype])

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .deferred import Deferred
 from .errors import CheckpointError
 
-StateDict = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor | Deferred]
+
+FP8 = torch.float8_e4m3fn
+
+
+def as_they_are(weights: StateDict, dtype: torch.dtype) -> StateDict:
+    """`pack` of a family whose files hold no fp8."""
+    if dtype == FP8:
+        raise CheckpointError("fp8 is offered for larger models only; choose another dtype")
+    return weights
 
 
 @dataclass(frozen=True)
@@ -18,18 +28,28 @@ class Family:
     """One model family.
 
     name:      as written in the metadata of our files
+    title:     as people know it
     complete:  the part that is a whole converted model; other parts are pieces of a release
     split:     the parts found in a group of named tensors, by the family's own names for them;
                empty when the group is another family's
     assemble:  parts -> our names; raises CheckpointError when one is missing
     fix_dtype: dtype of a tensor of ours in a file of a given dtype
+    pack:      our names -> what a file of a given dtype holds; raises CheckpointError for a dtype
+               that is not offered
     """
 
     name: str
+    title: str
     complete: str
     split: Callable[[StateDict], dict[str, StateDict]]
     assemble: Callable[[Mapping[str, StateDict]], StateDict]
-    fix_dtype: Callable[[str, Tensor, torch.dtype], torch.dtype]
+    fix_dtype: Callable[[str, Tensor | Deferred, torch.dtype], torch.dtype]
+    pack: Callable[[StateDict, torch.dtype], StateDict] = as_they_are
+
+    @property
+    def loader(self) -> str:
+        """The node for its files."""
+        return f"Load {self.title} Model"
 
 
 def check_fit(name: str, model: nn.Module, weights: StateDict) -> None:

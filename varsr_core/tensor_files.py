@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .deferred import Deferred
 from .errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ SAFETENSORS_DTYPES = {
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
     torch.int64: "I64",
     torch.int32: "I32",
 }
@@ -103,10 +105,10 @@ def _groups(value: Any) -> Iterator[StateDict]:
 
 def write_safetensors(
     path: Path,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor | Deferred],
     metadata: Mapping[str, str],
     *,
-    cast: Callable[[str, Tensor], torch.dtype],
+    cast: Callable[[str, Tensor | Deferred], torch.dtype],
     on_written: Callable[[int], None] = lambda size: None,
 ) -> None:
     """Writes a file whole or not at all, one tensor in memory at a time.

@@ -22,6 +22,12 @@ NODES = {
     "VARSR_DecodeScales",
     "VARSR_Upscale",
     "VARSR_MatchColors",
+    "NSARM_LoadModel",
+    "NSARM_EncodeText",
+    "NSARM_Prefix",
+    "NSARM_Sample",
+    "NSARM_Decode",
+    "NSARM_Upscale",
 }
 CATEGORY = "image/upscaling/VARSR"
 

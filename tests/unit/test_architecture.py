@@ -1,6 +1,7 @@
 """Rules of the code base that a reader relies on, checked on the source."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "input", "breakpoint
 FORBIDDEN_OS = {"environ", "getenv", "putenv", "system", "popen", "spawnl", "spawnv", "execv"}
 # Which families there are, and where the weights of one are, is known to these alone.
 KNOW_A_FAMILY = {"checkpoint.py", "download.py"}
+FAMILIES = ("varsr_core.varsr", "varsr_core.nsarm")
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
 
 
@@ -89,7 +91,27 @@ def test_this_test_sees_an_import_of_comfyui():
 @pytest.mark.parametrize("path", SHARED, ids=id_of)
 def test_what_families_share_knows_no_family(path):
     if path.name not in KNOW_A_FAMILY:
-        assert not [name for name in imports_of(path) if is_of(name, ["varsr_core.varsr"])]
+        assert not [name for name in imports_of(path) if is_of(name, FAMILIES)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_do_not_know_each_other(family):
+    others = [other for other in FAMILIES if other != family]
+    own = [path for path in CORE if is_of(".".join(path.relative_to(ROOT).parts), [family])]
+    assert len(own) > 5
+    for path in own:
+        assert not [name for name in imports_of(path) if is_of(name, others)], id_of(path)
+
+
+def test_a_family_is_named_by_two_files_beside_its_own():
+    """The list of families and the list of nodes: see the design's acceptance test."""
+    word = re.compile(r"\bnsarm\b", re.IGNORECASE)
+    named = {
+        id_of(path)
+        for path in [*CORE, *NODES]
+        if "nsarm" not in id_of(path) and word.search(path.read_text(encoding="utf-8"))
+    }
+    assert named == {"varsr_core/checkpoint.py", "nodes/__init__.py"}
 
 
 @pytest.mark.parametrize("name", sorted(KNOW_A_FAMILY))

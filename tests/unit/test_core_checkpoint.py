@@ -282,7 +282,7 @@ def test_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [{}, [1, 2], torch.zeros(3), {"epoch": 3}])
 def test_files_without_named_tensors_are_refused(tmp_path, content):
     path = save(tmp_path / "model.pth", content)
-    refuse(path, r"model\.pth is no checkpoint of VARSR: none of its 0 tensors")
+    refuse(path, r"model\.pth is no checkpoint of VARSR or NSARM: none of its 0 tensors")
 
 
 FOREIGN = {
@@ -305,19 +305,31 @@ FOREIGN = {
         ["conv_first.weight", "conv_body.weight", "body.0.rdb1.conv1.weight"],
         "an ESRGAN upscaler; use the Load Upscale Model node",
     ),
-    "NSARM": (
-        ["block_chunks.0.module.0.sa.mat_q.weight", "map_transformer.lr_blocks.0.weight"],
-        "an NSARM checkpoint; use the Load NSARM Model node",
-    ),
-    "Infinity": (
-        ["block_chunks.0.module.0.sa.mat_q.weight", "text_proj_for_sos.ca.q.weight"],
-        "an Infinity checkpoint; use the Load NSARM Model node",
-    ),
-    "NSARM's tokenizer": (
-        ["encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight"],
-        "an NSARM tokenizer; use the Load NSARM Model node",
-    ),
 }
+OTHER_FAMILY = {
+    "whole": ["block_chunks.0.module.0.sa.mat_qkv.weight", "map_transformer.lr_blocks.0.weight"],
+    "without map network": ["block_chunks.0.module.0.sa.mat_qkv.weight", "cfg_uncond"],
+    "autoencoder": ["encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight"],
+    "converted": ["transformer.blocks.0.query_scale.weight", "maps.branches.0.out.weight"],
+}
+
+
+@pytest.mark.parametrize("case", OTHER_FAMILY)
+@pytest.mark.parametrize("nesting", [lambda t: t, lambda t: {"trainer": {"gpt_fsdp": t}}])
+def test_checkpoint_of_another_family_is_refused_with_the_node_for_it(tmp_path, case, nesting):
+    tensors = {name: torch.zeros(1) for name in OTHER_FAMILY[case]}
+    path = save(tmp_path / "other.pth", nesting(tensors))
+    message = r"^other\.pth is a checkpoint of NSARM, not of VARSR; use the Load NSARM Model node$"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint([path], VARSR_FAMILY)
+
+
+def test_files_of_two_families_are_refused(tmp_path, reference):
+    first = save(tmp_path / "first.pth", reference)
+    second = save(tmp_path / "second.pth", {"block_chunks.0.module.0.ada_gss": torch.zeros(1)})
+    message = r"first\.pth is a checkpoint of VARSR and second\.pth one of NSARM"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint([first, second])
 
 
 @pytest.mark.parametrize("case", FOREIGN)

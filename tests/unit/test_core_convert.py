@@ -18,12 +18,14 @@ from safetensors.torch import load_file
 
 from tools.random_checkpoint import MICRO, write_release
 from varsr_core.checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
-from varsr_core.convert import DTYPES, convert_files
+from varsr_core.convert import DTYPES as ALL_DTYPES
+from varsr_core.convert import convert_files
 from varsr_core.errors import CheckpointError
 from varsr_core.upscale import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model
 
+DTYPES = {name: dtype for name, dtype in ALL_DTYPES.items() if name != "fp8"}
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT_IN_FLOAT32 = (
     "quantizer.",
@@ -269,6 +271,12 @@ def run_convert(*arguments):
         text=True,
         check=False,
     )
+
+
+def test_fp8_is_refused_before_anything_is_written(release, tmp_path):
+    with pytest.raises(CheckpointError, match="fp8 is offered for larger models only"):
+        convert_files(release, tmp_path / "model.safetensors", ALL_DTYPES["fp8"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_command_converts_a_release(release, tmp_path):

@@ -8,16 +8,16 @@ import torch
 from nsarm_goldens import model, trace
 
 from varsr_core.agreement import Tiling
+from varsr_core.errors import InputError
 from varsr_core.execution import Execution
-from varsr_core.nsarm.restorer import NSARMRestorer
+from varsr_core.noise import TileSeed
+from varsr_core.nsarm.restorer import NO_TEXT_TOKENS, NSARMRestorer
 from varsr_core.nsarm.sample import SampleSettings
 from varsr_core.upscale import UpscaleSettings, upscale
 
 
 def restorer(**settings):
-    with torch.inference_mode():
-        text = model().transformer.read(trace()["in.text_features"])
-    return NSARMRestorer(model(), [text], SampleSettings(**settings))
+    return NSARMRestorer(model(), SampleSettings(**settings), trace()["in.text_features"])
 
 
 def restored(image, seed=0, mode="phased", execution=None, **settings):
@@ -67,22 +67,46 @@ def test_same_seed_gives_the_same_picture_and_another_one_another():
     assert torch.equal(restored(image, temperature=0.0), restored(image, 1, temperature=0.0))
 
 
-def test_guidance_of_one_text_over_another_changes_the_picture():
-    image, transformer = models.picture(256, 256), model().transformer
+def test_guidance_of_a_text_over_none_changes_the_picture():
+    image = models.picture(256, 256)
+    plain, guided = (restored(image, temperature=0, guidance=g) for g in (1.0, 3.0))
+    assert (guided - plain).abs().mean() > 1e-4
+
+
+def test_guidance_of_1_never_reads_the_other_text():
+    first, second = (restorer(guidance=g) for g in (1.0, 3.0))
     with torch.inference_mode():
-        texts = [
-            transformer.read(trace()["in.text_features"]),
-            transformer.read(transformer.text.unconditional.weight),
-        ]
-    pictures = [
-        upscale(
-            image, 2.0, NSARMRestorer(model(), texts, SampleSettings(guidance=g, temperature=0))
-        )
-        for g in (1.0, 3.0)
-    ]
-    plain = upscale(image, 2.0, NSARMRestorer(model(), texts[:1], SampleSettings(temperature=0)))
-    assert torch.equal(pictures[0], plain), "1 leaves the text's logits as they are"
-    assert (pictures[1] - plain).abs().mean() > 1e-4
+        counts = [len(r.start(torch.rand(1, 3, 256, 256), [TileSeed(0, 0)]).texts)
+                  for r in (first, second)]  # fmt: skip
+    assert counts == [1, 2]
+
+
+def test_without_a_text_what_was_learned_for_none_is_read():
+    image = models.picture(256, 256)
+    learned = model().transformer.text.unconditional.weight[:NO_TEXT_TOKENS]
+    settings = SampleSettings(temperature=0)
+    none, given = (
+        upscale(image, 2.0, NSARMRestorer(model(), settings, features))
+        for features in (None, learned)
+    )
+    assert torch.equal(none, given)
+    assert (none - restored(image, temperature=0)).abs().mean() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "features", [torch.zeros(3, 7), torch.zeros(513, 256), torch.zeros(0, 256), torch.zeros(256)]
+)
+def test_features_of_another_encoder_are_refused(features):
+    with pytest.raises(InputError, match="flan-t5-xl"):
+        NSARMRestorer(model(), features=features)
+
+
+def test_every_part_is_brought_before_it_works():
+    brought = []
+    shown = NSARMRestorer(model(), SampleSettings(temperature=0), bring=brought.append)
+    upscale(models.picture(256, 256), 2.0, shown)
+    order = [part for part, after in zip(brought, [*brought[1:], ""], strict=True) if part != after]
+    assert order == ["autoencoder", "map network", "transformer", "autoencoder"]
 
 
 @pytest.mark.parametrize("mode", ["phased", "independent"])

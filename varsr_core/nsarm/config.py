@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import CheckpointError
 from ..family import StateDict, count_numbered
@@ -11,6 +11,7 @@ from ..scales import ScaleSchedule
 PATCH = 2  # cells of the latent along a side of a token
 MAP_HEADS = (4, 4, 8, 8, 8, 12, 16)  # of the map network's branches
 SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # of token maps; 64 is 1024 pixels
+SCHEDULE = "schedule"  # tensor of other sides, in files of models that were trained with others
 FORCED = len(MAP_HEADS)  # scales that the map network gives
 
 
@@ -47,7 +48,10 @@ class MapConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """text_heads: of the pooling that makes one vector of the text"""
+    """
+    text_heads: of the pooling that makes one vector of the text
+    packed:     whether the blocks' matrices are fp8 with a scale for each row
+    """
 
     width: int
     depth: int
@@ -56,6 +60,7 @@ class TransformerConfig:
     text_width: int
     text_heads: int
     levels: int  # rows of the scale embedding, of which the schedule uses the first
+    packed: bool = False
 
     @property
     def head_dim(self) -> int:
@@ -90,16 +95,30 @@ class NSARMConfig:
         return self.maps.side * self.vae.downsampling
 
 
-def infer_config(weights: StateDict, sides: tuple[int, ...] = SIDES) -> NSARMConfig:
-    """Reads every size off converted weights (names as in `weights.py`). Raises CheckpointError."""
+def infer_config(weights: StateDict, sides: tuple[int, ...] | None = None) -> NSARMConfig:
+    """Reads every size off converted weights (names as in `weights.py`). Raises CheckpointError.
+
+    sides: of the token maps; if None what the weights tell, else the released ones
+    """
+    if sides is None:
+        sides = tuple(weights[SCHEDULE].tolist()) if SCHEDULE in weights else SIDES
     try:
-        return NSARMConfig(
-            _vae(weights), _maps(weights), _transformer(weights), ScaleSchedule(sides)
-        )
+        transformer = replace(_transformer(plain_names(weights)), packed=is_packed(weights))
+        return NSARMConfig(_vae(weights), _maps(weights), transformer, ScaleSchedule(sides))
     except KeyError as error:
         raise CheckpointError(f"the NSARM weights lack the tensor {error}") from None
     except (ValueError, IndexError) as error:
         raise CheckpointError(f"the NSARM weights have impossible sizes: {error}") from None
+
+
+def is_packed(weights: StateDict) -> bool:
+    """Whether the blocks' matrices are in fp8, see row_scaled.py."""
+    return any(".matrix." in name for name in weights)
+
+
+def plain_names(weights: StateDict) -> StateDict:
+    """The same under the names of a model that is not packed, for a look at sizes."""
+    return {name.replace(".matrix.", "."): tensor for name, tensor in weights.items()}
 
 
 def _vae(weights: StateDict) -> VAEConfig:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from ..family import check_fit
+from ..deferred import Deferred
+from ..family import FP8, StateDict, check_fit
 from ..sketch import LinearSketch
-from .config import FORCED, PATCH, SIDES, NSARMConfig, infer_config
+from .config import FORCED, PATCH, SCHEDULE, NSARMConfig, infer_config
 from .map_network import MapNetwork
 from .transformer import AttentionFn, Transformer, attention
 from .vae import VAE
@@ -67,24 +67,27 @@ class NSARM(nn.Module):
         return decoded.float().add(1).div(2).clamp(0, 1)
 
 
-def fix_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """The dtype a tensor of ours has in a model or a file of `dtype`."""
-    if not tensor.is_floating_point():
+def fix_dtype(name: str, tensor: Tensor | Deferred, dtype: torch.dtype) -> torch.dtype:
+    """The dtype a tensor of ours has in a model or a file of `dtype`; what is fp8 stays fp8."""
+    if not tensor.is_floating_point() or tensor.dtype == FP8:
         return tensor.dtype
-    return torch.float32 if FLOAT32.fullmatch(name) else dtype
+    if FLOAT32.fullmatch(name):
+        return torch.float32
+    return torch.bfloat16 if dtype == FP8 else dtype
 
 
-def check_weights(weights: Mapping[str, Tensor]) -> None:
+def check_weights(weights: StateDict) -> None:
     """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
     with torch.device("meta"):
         model = NSARM(infer_config(weights))
-    check_fit("NSARM", model, weights)
+    learned = {name: tensor for name, tensor in weights.items() if name != SCHEDULE}
+    check_fit("NSARM", model, learned)
 
 
 def build_model(
-    weights: Mapping[str, Tensor],
+    weights: StateDict,
     *,
-    sides: tuple[int, ...] = SIDES,
+    sides: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
     attention: AttentionFn = attention,
     operations: ModuleType = nn,
@@ -104,6 +107,7 @@ def build_model(
             fix_dtype(name, tensor, model.vae_dtype if name.startswith("vae.") else dtype)
         )
         for name, tensor in weights.items()
+        if name != SCHEDULE
     }
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..noise import TileSeed
@@ -14,11 +16,23 @@ from .config import FORCED
 from .model import NSARM
 from .sample import SampleSettings, SampleState, force_scales, sample_scale, start_sampling
 from .text import TextState
+from .text_files import check_features
+
+NO_TEXT_TOKENS = 128  # as long as the captions that the authors used: 50 to 122 words
+
+Part = Literal["autoencoder", "map network", "transformer"]
+BringFn = Callable[[Part], None]
+"""Called before a part of the model works, so that a host can keep only that one on its device."""
+
+
+def nothing_to_bring(part: Part) -> None:
+    """All parts are where they are wanted."""
 
 
 @dataclass(frozen=True)
 class NSARMDecoder:
     model: NSARM
+    bring: BringFn = nothing_to_bring
     features: int = 1
 
     @property
@@ -34,9 +48,11 @@ class NSARMDecoder:
         return self.model.vae.decoder.context
 
     def decode(self, latent: Tensor) -> Tensor:
+        self.bring("autoencoder")
         return self.model.decode(latent)
 
     def coarse(self, latent: Tensor) -> Tensor:
+        self.bring("autoencoder")
         return self.model.vae.decoder.coarse(latent.to(self.model.vae_dtype))
 
     def fine(self, features: Tensor, norm: NormFn) -> Tensor:
@@ -47,12 +63,19 @@ class NSARMDecoder:
 class NSARMRestorer:
     """The forced scales, then one scale after the other; see `Restorer` in upscale.py.
 
-    texts: of the prompt, and where guidance is not 1 of no prompt (Transformer.read)
+    features: (n, text width) of a prompt, or None for what the model learned for no text
+    bring:    called before a part of the model works
     """
 
     model: NSARM
-    texts: Sequence[TextState]
     sampling: SampleSettings = SampleSettings()
+    features: Tensor | None = None
+    bring: BringFn = nothing_to_bring
+    _texts: list[TextState] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.features is not None:
+            check_features(self.features, "text", self.model.config.transformer.text_width)
 
     @property
     def tile_size(self) -> int:
@@ -75,10 +98,36 @@ class NSARMRestorer:
         return f"scale {k + FORCED} of {scales}" if k else f"scales 1 to {FORCED} of {scales}"
 
     def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> SampleState:
-        forced = self.model.forced_codes(self.model.encode(lq))
-        return start_sampling(self.model, forced, self.texts, seeds)
+        return self.start_from(self.forced_codes(lq), seeds)
+
+    def forced_codes(self, lq: Tensor) -> list[Tensor]:
+        """What `start` does first: (N, 3, lq_size, lq_size) in [0, 1] -> codes of each scale."""
+        self.bring("autoencoder")
+        latent = self.model.encode(lq)
+        self.bring("map network")
+        return self.model.forced_codes(latent)
+
+    def start_from(self, codes: list[Tensor], seeds: Sequence[TileSeed]) -> SampleState:
+        """What `start` does then."""
+        self.bring("transformer")
+        if not self._texts:
+            self._texts.extend(self._read(codes[0].device))
+        return start_sampling(self.model, codes, self._texts, seeds)
+
+    def _read(self, device: torch.device) -> list[TextState]:
+        transformer = self.model.transformer
+        learned = transformer.text.unconditional
+        if self.features is None:
+            read = [learned(torch.empty(0, device=device))[:NO_TEXT_TOKENS]]
+        else:
+            read = [self.features.to(device)]
+        if self.sampling.guidance != 1 and self.features is not None:
+            # As many as the prompt has, as the weights were trained.
+            read.append(learned(read[0])[: len(read[0])])
+        return [transformer.read(features) for features in read]
 
     def step(self, state: SampleState, k: int) -> None:
+        self.bring("transformer")
         if k == 0:
             force_scales(self.model, state, self.sampling)
         else:
@@ -86,9 +135,10 @@ class NSARMRestorer:
 
     def sketch(self, latent: Tensor) -> Tensor:
         if self.model.sketch is None:
+            self.bring("autoencoder")
             self.model.sketch = fit_sketch(self.model.encode, latent.device)
         return self.model.sketch(latent)
 
     @property
     def decoder(self) -> NSARMDecoder:
-        return NSARMDecoder(self.model)
+        return NSARMDecoder(self.model, self.bring)

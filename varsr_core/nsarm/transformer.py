@@ -18,6 +18,7 @@ from ..kv_cache import KVCache
 from ..rope import apply_rope, rope_table
 from ..scales import ScaleSchedule
 from .config import TransformerConfig
+from .row_scaled import RowScaled
 from .text import Table, TextEncoder, TextState
 
 NORM_EPS = 1e-6
@@ -47,16 +48,22 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.heads, self.dtype, self.attention = config.heads, dtype, attention
+
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            if config.packed:
+                return RowScaled(inputs, outputs, operations)
+            return operations.Linear(inputs, outputs)
+
         self.modulation = Table(6, width)
-        self.qkv = operations.Linear(width, 3 * width)
+        self.qkv = linear(width, 3 * width)
         self.query_scale = Table(config.heads)
-        self.projection = operations.Linear(width, width)
+        self.projection = linear(width, width)
         self.cross_norm = operations.LayerNorm(width, eps=NORM_EPS)
-        self.cross_query = operations.Linear(width, width)
-        self.cross_kv = operations.Linear(width, 2 * width)
-        self.cross_projection = operations.Linear(width, width)
-        self.fc1 = operations.Linear(width, config.mlp_width)
-        self.fc2 = operations.Linear(config.mlp_width, width)
+        self.cross_query = linear(width, width)
+        self.cross_kv = linear(width, 2 * width)
+        self.cross_projection = linear(width, width)
+        self.fc1 = linear(width, config.mlp_width)
+        self.fc2 = linear(config.mlp_width, width)
 
     def remember(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (1, H, n, head_dim) of the text's tokens (1, n, D)."""

@@ -1,7 +1,8 @@
 """From the released tensors to ours: a rename table, foldings, a list of what is dropped.
 
 Folded away: the parts of the qkv and kv biases, the learned attention scale's exponential. q and k
-channels are reordered so that rotary pairs lie half a head apart (see rope.py).
+channels are reordered so that rotary pairs lie half a head apart (see rope.py); these matrices are
+a sixth of the model, so each is reordered only when it is wanted.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..deferred import Deferred
 from ..errors import CheckpointError
+from .config import SCHEDULE
 
-StateDict = dict[str, Tensor]
+StateDict = dict[str, Tensor | Deferred]
 
 MAX_QUERY_SCALE = math.log(100.0)
 
@@ -51,6 +54,7 @@ RENAMED = (
     (r"text_proj_for_ca\.0\.(\w+)", r"transformer.text.fc1.\1"),
     (r"text_proj_for_ca\.2\.(\w+)", r"transformer.text.fc2.\1"),
     (r"cfg_uncond", "transformer.text.unconditional.weight"),
+    (SCHEDULE, SCHEDULE),
     (r"lvl_embed\.weight", "transformer.scale_embedding.weight"),
     (r"(word_embed|head)\.(\w+)", r"transformer.\1.\2"),
     (r"shared_ada_lin\.1\.(\w+)", r"transformer.shared_modulation.\1"),
@@ -83,7 +87,7 @@ FOLDED_TOP = (r"pos_start", r"text_proj_for_sos\.ca\.(v_bias|mat_q)")
 # Small tensors, and the head, whose arithmetic is float32 whatever the dtype of the model.
 FLOAT32 = re.compile(
     r"transformer\.(start|scale_embedding|head)\..*|transformer\.text\.(norm|unconditional)\..*"
-    r"|transformer\.blocks\.\d+\.(modulation|query_scale|cross_norm)\..*"
+    r"|transformer\.blocks\.\d+\.(modulation|query_scale|cross_norm|\w+\.scale)\..*"
 )
 
 
@@ -191,12 +195,15 @@ def _behind_zeros(values: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(values), values))
 
 
-def _qkv(reference: Mapping[str, Tensor], layer: str, heads: int) -> tuple[Tensor, Tensor]:
+def _qkv(reference: Mapping[str, Tensor], layer: str, heads: int) -> tuple[Deferred, Tensor]:
     weight, q_bias = reference[f"{layer}.mat_qkv.weight"], reference[f"{layer}.q_bias"]
     bias = torch.cat((q_bias, _behind_zeros(reference[f"{layer}.v_bias"])))
-    width = weight.shape[1]
+    order = _rotary_order(weight.shape[1], heads)
+    return Deferred(weight.shape, weight.dtype, lambda: weight[order]), bias[order]
+
+
+def _rotary_order(width: int, heads: int) -> Tensor:
+    """Pairs (0, 1), (2, 3), ... of a head become (0, n), (1, n + 1), ... with n half a head."""
     channels = torch.arange(width).view(heads, -1)
-    # Pairs (0, 1), (2, 3), ... of a head become (0, n), (1, n + 1), ... with n half a head.
     paired = torch.cat((channels[:, 0::2], channels[:, 1::2]), dim=1).flatten()
-    order = torch.cat((paired, paired + width, torch.arange(2 * width, 3 * width)))
-    return weight[order], bias[order]
+    return torch.cat((paired, paired + width, torch.arange(2 * width, 3 * width)))

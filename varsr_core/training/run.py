@@ -83,7 +83,7 @@ class Training:
             start = saved
         if start is None:
             return new_model(config_from_json(self.config.sizes), self.config.seed)
-        weights = load_checkpoint([start]).tensors
+        weights = load_checkpoint([start], VARSR_FAMILY).tensors
         sides = torch.as_tensor(weights["schedule"]).tolist()
         model = build_model(weights, attention=BlockCausalAttention.of_sides(sides))
         for parameter in model.parameters():  # mapped from the file, which is written again

@@ -13,13 +13,14 @@ COMPLETE, TOKENIZER, TRANSFORMER = "complete model", "tokenizer", "transformer"
 CLASS_TO_IMAGE = "class-to-image model"
 
 TOKENIZER_NAMES = ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")
+CONVERTED_NAMES = ("quantizer.codebook.", "quantizer.phi.", "prefix_encoder.", "refiner.blocks.")
 # What trainers and exporters put before the names of a release.
 WRAPPERS = re.compile(r"^(?:(?:trainer|vae_local|var_wo_ddp|module|_orig_mod)\.)+")
 
 
 def split(group: StateDict) -> dict[str, StateDict]:
     """Parts of VARSR in a group of named tensors, converted or under the released names."""
-    if "transformer.blocks.0.query_scale.weight" in group:
+    if any(name.startswith(CONVERTED_NAMES) for name in group):
         return {COMPLETE: group}
     names = {WRAPPERS.sub("", name): tensor for name, tensor in group.items()}
     tokenizer = {name: t for name, t in names.items() if name.startswith(TOKENIZER_NAMES)}
@@ -61,4 +62,4 @@ def _convert(parts: Mapping[str, StateDict]) -> StateDict:
         raise CheckpointError(f"tensors of the wrong shape: {error}") from error
 
 
-VARSR_FAMILY = Family("varsr", COMPLETE, split, assemble, fix_dtype)
+VARSR_FAMILY = Family("varsr", "VARSR", COMPLETE, split, assemble, fix_dtype)

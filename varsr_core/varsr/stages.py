@@ -6,7 +6,6 @@ Each stage takes what the one before it made. `restorer.py` runs the same functi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,8 +18,8 @@ from ..execution import Execution, ReportFn, Session
 from ..noise import tile_seeds
 from ..output_size import OutputSize, as_output_size
 from ..sketch import Sketch
+from ..staging import check_made_by, decode_latents, each_tile
 from ..tile_loop import TileLoop, TileWork
-from ..tiled_decode import Decoding
 from ..tiling import TileGrid
 from .decoding import VARSRDecoder, linear_sketch
 from .model import VARSR
@@ -47,7 +46,7 @@ def encode_prefix(
         tokens.append(encoded)
         report("prefix")
 
-    _each_tile(canvas, image, session, work)
+    each_tile(canvas.tiles, canvas.grid, canvas.enlarge(image), session, work)
     return Prefix(torch.cat(tokens), canvas, model.fingerprint)
 
 
@@ -70,7 +69,7 @@ def encode_tokens(
         parts.append(part.to(image.device))
         report("tokens")
 
-    _each_tile(canvas, image, session, work)
+    each_tile(canvas.tiles, canvas.grid, canvas.enlarge(image), session, work)
     return TokenPyramid.concatenate(parts)
 
 
@@ -124,7 +123,7 @@ def refine_tokens(
 def decode_tokens(model: VARSR, tokens: TokenPyramid, execution: Execution) -> Tensor:
     """The picture: (B, 3, or 4 with alpha, H, W) in [0, 1]."""
     check_model(model, tokens.fingerprint, "tokens")
-    return _decode(model, [tokens.latent], tokens.canvas, execution)
+    return decode_latents(VARSRDecoder(model), [tokens.latent], tokens.canvas, execution)
 
 
 @torch.inference_mode()
@@ -134,16 +133,13 @@ def decode_scales(model: VARSR, tokens: TokenPyramid, execution: Execution) -> T
     returns (scales * B, 3 or 4, H, W) in [0, 1], the pictures of one scale together
     """
     check_model(model, tokens.fingerprint, "tokens")
-    return _decode(model, [*tokens.latents[:-1], tokens.latent], tokens.canvas, execution)
+    latents = [*tokens.latents[:-1], tokens.latent]
+    return decode_latents(VARSRDecoder(model), latents, tokens.canvas, execution)
 
 
 def check_model(model: VARSR, fingerprint: str, name: str) -> None:
     """Refuses what another model made: its numbers would mean nothing to this one."""
-    if fingerprint != model.fingerprint:
-        raise InputError(
-            f"{name} was made with another model (weights {fingerprint[:8]}, not "
-            f"{model.fingerprint[:8]}); connect the same Load VARSR Model to every stage"
-        )
+    check_made_by(fingerprint, name, model.fingerprint, "Load VARSR Model")
 
 
 def _canvas(model: VARSR, image: Tensor, size: float | OutputSize, tiling: Tiling | None) -> Canvas:
@@ -155,33 +151,6 @@ def _canvas(model: VARSR, image: Tensor, size: float | OutputSize, tiling: Tilin
         config.tokenizer.downsampling,
         tiling or Tiling(),
     )
-
-
-def _each_tile(
-    canvas: Canvas, image: Tensor, session: Session, work: Callable[[Tensor, ReportFn], None]
-) -> None:
-    """Does `work` on blocks of tiles of the enlarged pictures, in order, on the device."""
-    enlarged = canvas.enlarge(image)
-
-    def block(part: slice, report: ReportFn) -> None:
-        numbers = range(canvas.tiles)[part]
-        work(canvas.grid.crop(enlarged, numbers).to(session.device), report)
-
-    session.run(canvas.tiles, block)
-
-
-def _decode(
-    model: VARSR, latents: Sequence[Tensor], canvas: Canvas, execution: Execution
-) -> Tensor:
-    """Latents of all tiles, (N, C, S, S) each, to pictures, (len * B, 3 or 4, H, W) in [0, 1]."""
-    decoding = Decoding(VARSRDecoder(model), canvas.grid, canvas.agreed)
-    session = Session(execution, decoding.pieces * canvas.images * len(latents))
-    pictures = []
-    for latent in latents:
-        rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
-        decoding.run(latent, range(canvas.tiles), session, rgb)
-        pictures.append(canvas.with_alpha(canvas.crop(rgb), slice(None)))
-    return torch.cat(pictures)
 
 
 def _check_scales(

@@ -3,12 +3,13 @@
 import { styled } from "./style.js";
 
 const HEIGHT = 26;
-const DEFAULT_SIDES = [1, 2, 3, 5, 8, 12, 16]; // of the model that comes with the pack
 const RESUME_WIDGET = "first_scale";
 
 export class Strip {
-    constructor(node) {
+    /** sides: of the token maps, until the first run tells those of its model. */
+    constructor(node, sides) {
         this.node = node;
+        this.defaultSides = sides;
         this.height = HEIGHT;
         this.element = styled("div", "varsr-strip");
         this.shares = [];
@@ -17,7 +18,7 @@ export class Strip {
     }
 
     get sides() {
-        return this.node.properties?.varsr_sides ?? DEFAULT_SIDES;
+        return this.node.properties?.varsr_sides ?? this.defaultSides;
     }
 
     /** The widget that says where to go on; looked up anew, since loading may replace it. */
@@ -50,7 +51,7 @@ export class Strip {
         button.disabled = !this.resume;
         button.title = this.resume
             ? `Keep the ${scale} scales before this one of "tokens", and go on here`
-            : `Scale ${scale + 1}: ${side} x ${side} tokens a tile`;
+            : `Up to ${side} x ${side} tokens a tile`;
         button.addEventListener("pointerdown", (event) => event.stopPropagation());
         button.addEventListener("click", () => this.choose(scale));
         return button;

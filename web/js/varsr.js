@@ -1,12 +1,19 @@
-// What the VARSR nodes show in the page. Nothing here is needed for them to run.
+// What the nodes show in the page. Nothing here is needed for them to run.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { Slider } from "./slider.js";
 import { Strip } from "./strip.js";
 
-const STRIPS = ["VARSR_Sample", "VARSR_Upscale"];
-const SLIDERS = ["VARSR_Upscale"];
+const VARSR_SIDES = [1, 2, 3, 5, 8, 12, 16]; // of the model that comes with the pack
+const NSARM_SIDES = [16, 20, 24, 32, 40, 48, 64]; // the first is for all scales that come together
+const STRIPS = {
+    VARSR_Sample: VARSR_SIDES,
+    VARSR_Upscale: VARSR_SIDES,
+    NSARM_Sample: NSARM_SIDES,
+    NSARM_Upscale: NSARM_SIDES,
+};
+const SLIDERS = ["VARSR_Upscale", "NSARM_Upscale"];
 
 /** The node of an execution id: "7", or "12:7" for node 7 in subgraph node 12. */
 function nodeOf(executionId) {
@@ -39,8 +46,8 @@ app.registerExtension({
     name: "varsr.nodes",
 
     nodeCreated(node) {
-        if (STRIPS.includes(node.comfyClass)) {
-            node.varsrStrip = new Strip(node);
+        if (node.comfyClass in STRIPS) {
+            node.varsrStrip = new Strip(node, STRIPS[node.comfyClass]);
             addElement(node, "scales", node.varsrStrip);
         }
         if (SLIDERS.includes(node.comfyClass)) {

@@ -1,0 +1,62 @@
+"""Promises of the NSARM nodes that no client sees: offloading and lack of memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_server import HOST_VERSIONS, ONE_THREAD
+from nsarm_checkpoints import write_nsarm
+
+SCRIPT = Path(__file__).with_name("nsarm_inside.py")
+
+
+@pytest.fixture(scope="module", params=HOST_VERSIONS)
+def inside(
+    request: pytest.FixtureRequest,
+    hosts: dict[str, Path],
+    pack_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What nsarm_inside.py prints."""
+    base = tmp_path_factory.mktemp("nsarm")
+    (base / "models").mkdir()
+    write_nsarm(base / "models")
+    command = [sys.executable, SCRIPT, hosts[request.param], pack_dir, base]
+    run = subprocess.run(
+        command, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("file", ["micro_fp32", "micro_bf16", "micro_fp8"])
+def test_every_parameter_can_be_offloaded_and_the_picture_stays(
+    inside: dict[str, Any], file: str
+) -> None:
+    partial = inside["partial load"][file]
+    assert partial["partial"] == [True, True, True]
+    assert partial["with children"] == []
+    assert partial["buffers"] == []
+    assert partial["not cast"] == ["Table"]  # which moves its tensor itself
+    assert partial["difference"] < 1e-6
+
+
+def test_tiles_that_do_not_fit_together_are_tried_again_apart(inside: dict[str, Any]) -> None:
+    assert inside["out of memory"]["2"]["tried"] == [4, 2, 2, 2]
+    assert inside["out of memory"]["1"]["tried"] == [4, 2, 1, 1, 1, 1, 1, 1]
+    # A bit may flip where several tiles at once are added up in another order.
+    assert max(inside["out of memory"][fitting]["difference"] for fitting in "12") < 1e-3
+
+
+def test_parts_are_apart_and_asked_for_when_they_work(inside: dict[str, Any]) -> None:
+    parts = inside["parts"]
+    assert parts["all"]
+    assert parts["apart"]
+    wanted = ["autoencoder", "map network", "transformer", "autoencoder"]  # of a block of tiles
+    assert parts["asked"] == ["transformer", *wanted]

@@ -1,0 +1,94 @@
+"""The blocks' matrices in eight bits: each row with a scale of its own, a power of two.
+
+A power of two costs fp8 no precision, and is exact in every dtype that the products run in.
+"""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..deferred import Deferred
+from ..errors import CheckpointError
+from ..family import FP8, StateDict
+from .config import is_packed
+from .text import Table
+
+LARGEST = torch.finfo(FP8).max
+PACKED = re.compile(
+    r"(transformer\.blocks\.\d+\.(?:qkv|projection|cross_query|cross_kv|cross_projection|fc1|fc2))"
+    r"\.(weight|bias)"
+)
+
+
+class RowScaled(nn.Module):
+    """A linear layer with an fp8 matrix; its bias is in units of the row's scale."""
+
+    def __init__(self, inputs: int, outputs: int, operations: ModuleType = nn) -> None:
+        super().__init__()
+        linear = CastingLinear if operations is nn else operations.Linear
+        self.matrix = linear(inputs, outputs)
+        self.scale = Table(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.matrix(x) * self.scale(x)
+
+
+class CastingLinear(nn.Linear):
+    """Casts its matrix to the dtype of its input, as a host's layers do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:
+    """What a file of `dtype` holds, fp8 matrices computed when they are written."""
+    if is_packed(weights):
+        if dtype != FP8:
+            raise CheckpointError(
+                "this file is in fp8 already, which cannot be undone; convert the released files"
+            )
+        return weights
+    if dtype != FP8:
+        return weights
+    packed: dict[str, Tensor | Deferred] = {}
+    for name, tensor in weights.items():
+        match = PACKED.fullmatch(name)
+        if match is None:
+            packed[name] = tensor
+        elif match[2] == "weight":
+            packed |= _packed_matrix(match[1], tensor)
+        else:
+            packed[f"{match[1]}.matrix.bias"] = _scaled_bias(tensor, weights[f"{match[1]}.weight"])
+    return packed
+
+
+def _packed_matrix(layer: str, weight: Tensor | Deferred) -> dict[str, Deferred]:
+    def matrix() -> Tensor:
+        rows = weight.detach().float()
+        return (rows / _row_scales(rows)[:, None]).clamp(-LARGEST, LARGEST).to(FP8)
+
+    rows = weight.shape[0]
+    return {
+        f"{layer}.matrix.weight": Deferred(weight.shape, FP8, matrix),
+        f"{layer}.scale.weight": Deferred(
+            (rows,), torch.float32, lambda: _row_scales(weight.detach())
+        ),
+    }
+
+
+def _scaled_bias(bias: Tensor | Deferred, weight: Tensor | Deferred) -> Deferred:
+    def scaled() -> Tensor:
+        return bias.detach().float() / _row_scales(weight.detach())
+
+    return Deferred(bias.shape, torch.float32, scaled)
+
+
+def _row_scales(weight: Tensor) -> Tensor:
+    """Powers of two by which the rows of a matrix fit into fp8: (rows,) float32."""
+    largest = weight.abs().amax(dim=1).float().clamp(min=2.0**-20)
+    return torch.exp2(torch.ceil(torch.log2(largest / LARGEST)))
