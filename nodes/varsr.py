@@ -8,6 +8,7 @@ from ..varsr_core.agreement import Tiling
 from ..varsr_core.varsr import stages
 from ..varsr_core.varsr.sample import RefineSettings, SampleSettings
 from . import inputs, runtime, varsr_loading
+from .accelerate import Accelerate
 from .runtime import schema, to_comfy, to_core
 from .sockets import VARSRModel, VARSRPrefix, VARSRTokens
 from .varsr_upscale import Upscale
@@ -170,7 +171,7 @@ class Sample(io.ComfyNode):
         sampled = stages.sample_tokens(
             model.network,
             prefix,
-            SampleSettings(**choices),
+            SampleSettings(**choices, unguided_scales=model.unguided_scales),
             seed,
             runtime.execution(model),
             tokens=tokens,
@@ -206,7 +207,8 @@ class Refine(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, tokens, seed, guidance, steps, strength) -> io.NodeOutput:
-        settings = RefineSettings(guidance=guidance, steps=steps, strength=strength)
+        guided = tokens.hidden is None or tokens.hidden.shape[1] > 1 or not model.unguided_scales
+        settings = RefineSettings(guidance if guided else 0.0, steps, strength)
         return io.NodeOutput(
             stages.refine_tokens(model.network, tokens, settings, seed, runtime.execution(model))
         )
@@ -261,4 +263,4 @@ class DecodeScales(io.ComfyNode):
         )
 
 
-NODES = [LoadModel, EncodePrefix, EncodeTokens, Sample, Refine, Decode, DecodeScales, Upscale]
+NODES = [LoadModel, Accelerate, EncodePrefix, EncodeTokens, Sample, Refine, Decode, DecodeScales, Upscale]
