@@ -38,16 +38,16 @@ class Accelerate(io.ComfyNode):
                     "method",
                     options=list(METHODS),
                     default="off",
-                    tooltip="compile: fuses arithmetic with torch.compile, slow at first, needs a "
-                    "C++ compiler; graphs: replays recorded CUDA graphs from the second tile on. "
-                    "Neither where it cannot be had.",
+                    tooltip="compile: fuses arithmetic with torch.compile, slow to start, needs a "
+                    "C++ compiler; graphs: replays recorded CUDA graphs, for NVIDIA. Where one "
+                    "cannot be had, the model runs plainly.",
                 ),
                 io.Combo.Input(
                     "weights",
                     options=list(WEIGHTS),
                     default="as loaded",
-                    tooltip="fp8 halves the memory of the transformer's bf16 weights and is faster "
-                    "on GPUs that multiply in 8 bits; the picture changes a little.",
+                    tooltip="fp8 halves the memory of most weights, for GPUs that multiply in 8 "
+                    "bits faster than in 16; the picture changes a little. Slower elsewhere.",
                 ),
                 io.Int.Input(
                     "unguided_scales",
@@ -55,8 +55,8 @@ class Accelerate(io.ComfyNode):
                     min=0,
                     max=inputs.MAX_SCALES,
                     tooltip="Guidance stops before this many last scales, and the refiner goes "
-                    "without: saves up to half of their work, the finest detail is less sharp; "
-                    "0 guides all.",
+                    "without: saves half of their work, the finest detail comes out softer; "
+                    "0 guides all of them.",
                 ),
             ],
             outputs=[

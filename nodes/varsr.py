@@ -263,4 +263,14 @@ class DecodeScales(io.ComfyNode):
         )
 
 
-NODES = [LoadModel, Accelerate, EncodePrefix, EncodeTokens, Sample, Refine, Decode, DecodeScales, Upscale]
+NODES = [
+    LoadModel,
+    Accelerate,
+    EncodePrefix,
+    EncodeTokens,
+    Sample,
+    Refine,
+    Decode,
+    DecodeScales,
+    Upscale,
+]

@@ -135,7 +135,7 @@ def test_first_tokens_are_those_of_full_guidance_and_the_last_ones_are_not(model
 
 
 @pytest.mark.parametrize("mode", TILING_MODES)
-def test_stages_give_the_bits_of_upscale(model, image, mode):
+def test_tiles_of_a_picture_run_as_many_rows_in_every_mode(model, image, mode):
     sampling = SampleSettings(unguided_scales=2)
     made = []
 
