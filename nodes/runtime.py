@@ -23,7 +23,6 @@ CATEGORY = "image/upscaling/VARSR"
 MODEL_FOLDER = "varsr"
 MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
-CPU_TOKENS_AT_ONCE = 1024  # of a last scale; a CPU multiplies larger matrices no faster
 MAX_TILES_AT_ONCE = 16  # more brings no speed, and progress would come in jumps
 FREE_SHARE = 0.8  # of free memory that tiles may fill; the rest is for what estimates miss
 
@@ -79,7 +78,7 @@ def execution(model: LoadedModel) -> Execution:
         mm.throw_exception_if_processing_interrupted()
         mm.load_models_gpu([model.patcher], memory_required=model.tile_bytes)
         if mm.is_device_cpu(device):
-            return max(1, CPU_TOKENS_AT_ONCE // model.sides[-1] ** 2)
+            return 1  # more at once is hardly faster there, and one by one gives equal bits
         fitting = int(mm.get_free_memory(device) * FREE_SHARE / model.tile_bytes)
         return min(max(fitting, 1), MAX_TILES_AT_ONCE)
 

@@ -9,7 +9,8 @@ disagreement  mean difference of two tiles' pixels where they overlap. Each is d
 border        gradient energy of the picture across lines where tiles end, divided by that across
               all other borders of cells, since a decoder's steps from cell to cell are no seams
 variance      local variance (5x5) inside overlaps divided by elsewhere
-Both relative to the enlarged input's, so that what the picture shows there does not count.
+Both relative to the enlarged input's, so that what the picture shows there does not count. For that
+the scale must divide a cell's pixels: others enlarge one line differently from the next.
 """
 
 from __future__ import annotations

