@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import comfy.lora
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
@@ -30,14 +31,17 @@ MAX_SEED = 0xFFFFFFFFFFFFFFFF
 class LoadedModel:
     """A network under ComfyUI's memory management.
 
+    network:    what runs; shares its layers with the patcher's, if it is not the same
     tile_bytes: memory that work on one tile takes beside the weights
     sides:      of its token maps, coarse to fine
+    unguided_scales: how many of the last ones are sampled without guidance
     """
 
     network: torch.nn.Module
     patcher: comfy.model_patcher.ModelPatcher
     tile_bytes: int
     sides: tuple[int, ...]
+    unguided_scales: int = 0
 
 
 def manage(network: torch.nn.Module, tile_bytes: int, sides: tuple[int, ...]) -> LoadedModel:
@@ -49,6 +53,22 @@ def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(
         network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
     )
+
+
+def own_weights(model: LoadedModel) -> dict[str, Tensor]:
+    """Weights as ComfyUI would run them, its patches put in, by name: copies or views on the CPU.
+
+    Whether the model is loaded, and with which of its patches, makes no difference.
+    """
+    patcher = model.patcher
+    weights = patcher.model.state_dict()
+    for name in weights:
+        kept = patcher.backup.get(name)  # as it was before patches were put in for a run
+        weights[name] = (weights[name] if kept is None else kept.weight).detach().cpu()
+    for name, patches in patcher.patches.items():
+        changed = weights[name].clone()
+        weights[name] = comfy.lora.calculate_weight(patches, changed, name).to(changed)
+    return weights
 
 
 def execution(model: LoadedModel) -> Execution:

@@ -9,6 +9,7 @@ from ..varsr_core.precision import DTYPE_CHOICES
 from ..varsr_core.varsr import stages
 from ..varsr_core.varsr.sample import RefineSettings, SampleSettings
 from . import inputs, runtime, varsr_loading
+from .accelerate import Accelerate
 from .runtime import schema, to_comfy, to_core
 from .sockets import VARSRModel, VARSRPrefix, VARSRTokens
 from .varsr_upscale import Upscale
@@ -171,7 +172,7 @@ class Sample(io.ComfyNode):
         sampled = stages.sample_tokens(
             model.network,
             prefix,
-            SampleSettings(**choices),
+            SampleSettings(**choices, unguided_scales=model.unguided_scales),
             seed,
             runtime.execution(model),
             tokens=tokens,
@@ -207,7 +208,8 @@ class Refine(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, tokens, seed, guidance, steps, strength) -> io.NodeOutput:
-        settings = RefineSettings(guidance=guidance, steps=steps, strength=strength)
+        guided = tokens.hidden is None or tokens.hidden.shape[1] > 1 or not model.unguided_scales
+        settings = RefineSettings(guidance if guided else 0.0, steps, strength)
         return io.NodeOutput(
             stages.refine_tokens(model.network, tokens, settings, seed, runtime.execution(model))
         )
@@ -262,4 +264,14 @@ class DecodeScales(io.ComfyNode):
         )
 
 
-NODES = [LoadModel, EncodePrefix, EncodeTokens, Sample, Refine, Decode, DecodeScales, Upscale]
+NODES = [
+    LoadModel,
+    Accelerate,
+    EncodePrefix,
+    EncodeTokens,
+    Sample,
+    Refine,
+    Decode,
+    DecodeScales,
+    Upscale,
+]

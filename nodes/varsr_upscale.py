@@ -40,6 +40,7 @@ class Upscale(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, image, seed, mask=None, alpha=None, **choices) -> io.NodeOutput:
+        choices["unguided_scales"] = model.unguided_scales
         size, settings, sampling, refining = inputs.upscale_choices(choices)
         return upscaled(
             VARSRRestorer(model.network, sampling, refining),

@@ -72,6 +72,8 @@ STAGES = {
     "scales": ("VARSR_DecodeScales", {"model": MODEL, "tokens": ["sampled", 0]}),
     "matched": ("VARSR_MatchColors", {"image": ["tinted", 0], "reference": PICTURE}),
     "upscaled": ("VARSR_Upscale", {"model": MODEL, "image": PICTURE}),
+    "fast": ("VARSR_Accelerate", {"model": MODEL, "weights": "fp8", "unguided_scales": 2}),
+    "upscaled fast": ("VARSR_Upscale", {"model": ["fast", 0], "image": PICTURE}),
 }  # fmt: skip
 SHOWN = (
     "result",
@@ -81,6 +83,7 @@ SHOWN = (
     "scales",
     "matched",
     "upscaled",
+    "upscaled fast",
 )
 
 
@@ -132,6 +135,7 @@ def help_pictures(server: ComfyServer) -> None:
     shown = {
         "VARSR_LoadModel": side_by_side(low, one["upscaled"]),
         "VARSR_Upscale": side_by_side(low, one["upscaled"]),
+        "VARSR_Accelerate": side_by_side(one["upscaled"], one["upscaled fast"]),
         "VARSR_EncodePrefix": side_by_side(low, one["result"]),
         "VARSR_Sample": side_by_side(one["without guidance"], one["plain tokens"]),
         "VARSR_Refine": side_by_side(one["plain tokens"], one["result"]),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ROWS = 512  # queries at once; their logits then stay in the cache
+ROWS = 256  # queries at once; their logits then stay in the cache
 WORTHWHILE = 1 << 18  # logits of a head; fewer are faster in torch's kernel
 
 

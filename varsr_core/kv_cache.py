@@ -59,6 +59,10 @@ class KVCache:
         """A copy of some rows; rows: (R,) int64 on the cache's device."""
         return self._with(self.storage.index_select(2, rows))
 
+    def first(self, rows: int) -> KVCache:
+        """The first rows, in place: what the others hold is given up only with this cache."""
+        return self._with(self.storage[:, :, :rows])
+
     def to(self, device: torch.device) -> KVCache:
         return self._with(self.storage.to(device))
 

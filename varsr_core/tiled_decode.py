@@ -105,7 +105,11 @@ def decode_canvas(latent: Tensor, decoder: TileDecoder, session: Session, rgb: T
     """
     pieces = _Pieces(decoder, *latent.shape[1:])
     features = session.single(lambda: decoder.coarse(latent[None].to(session.device)))
-    statistics = _measure(decoder, features, pieces, session)
+    statistics, picture = _measure(decoder, features, pieces, session)
+    if picture is not None:
+        rgb.copy_(picture[0])
+        session.report(len(pieces), "decode")
+        return
 
     def work(part: slice, report: ReportFn) -> None:
         numbers = range(len(pieces))[part]
@@ -119,8 +123,11 @@ def decode_canvas(latent: Tensor, decoder: TileDecoder, session: Session, rgb: T
 
 def _measure(
     decoder: TileDecoder, features: Tensor, pieces: _Pieces, session: Session
-) -> NormStatistics:
-    """Statistics of the fine part's norms, the same whatever memory there is."""
+) -> tuple[NormStatistics, Tensor | None]:
+    """Statistics of the fine part's norms, the same whatever memory there is.
+
+    With them comes the picture, (1, 3, ..., ...), where it had to be made whole to measure them.
+    """
     side = decoder.cells * decoder.features
     count = max(MEASURED_PIECES, MEASURED_PIXELS // (decoder.cells * decoder.pixels) ** 2)
     height, width = features.shape[2:]
@@ -130,12 +137,15 @@ def _measure(
         samples = grid.crop(features, _spread(len(grid.rows), len(grid.columns), count))
     else:
         samples = features
+    made: list[Tensor] = []
     found: list[NormStatistics] = []
     if session.attempt(
         count,
-        lambda: found.append(NormStatistics.measure(lambda norm: decoder.fine(samples, norm))),
+        lambda: found.append(
+            NormStatistics.measure(lambda norm: made.append(decoder.fine(samples, norm)))
+        ),
     ):
-        return found[0]
+        return found[0], made[0] if whole else None
     if whole:
         runs = [
             (partial(decoder.fine, pieces.cut(features, number)), partial(pieces.kept, number))
@@ -143,7 +153,7 @@ def _measure(
         ]
     else:
         runs = [(partial(decoder.fine, sample[None]), _everything) for sample in samples]
-    return session.single(lambda: NormStatistics.measure_apart(runs))
+    return session.single(lambda: NormStatistics.measure_apart(runs)), None
 
 
 def _spread(rows: int, columns: int, count: int) -> list[int]:

@@ -34,6 +34,10 @@ class Graph(dict[str, dict[str, Any]]):
     ) -> Link:
         return self.add(node, "VARSR_LoadModel", checkpoint=checkpoint, dtype=dtype)
 
+    def accelerate(self, model: Link, node: str = "accelerate", **choices: Any) -> Link:
+        choices = {"method": "off", "weights": "as loaded", "unguided_scales": 0, **choices}
+        return self.add(node, "VARSR_Accelerate", model=model, **choices)
+
     def picture(self, file: str, node: str = "picture") -> Link:
         return self.add(node, "LoadImage", image=file)
 

@@ -39,6 +39,7 @@ def main() -> None:
         "attention": inside.attention(),
         "partial load": inside.partial_load(),
         "out of memory": inside.out_of_memory(),
+        "acceleration": inside.acceleration(),
     }
     sys.stdout.write(json.dumps(measured))
 
@@ -122,6 +123,51 @@ class Inside:
             difference = _largest_difference(result, expected)
             found[str(fitting)] = {"tried": tried, "difference": difference}
         return found
+
+    def acceleration(self) -> dict[str, Any]:
+        """A model run another way, and in 8 bits, while patches (as of a LoRA) come and go."""
+        loaded = self.load()
+        core = self.module("varsr_core.varsr.acceleration")
+        compiler = self.module("varsr_core.compiled").Compiler(lambda plain, **_: plain)
+        fast = replace(loaded, network=core.accelerated(loaded.network, compiler=compiler))
+        name = "transformer.blocks.0.fc1.weight"
+        delta = torch.randn(loaded.network.state_dict()[name].shape).mul_(0.5)
+        patched = loaded.patcher.clone()
+        patched.add_patches({name: ("diff", (delta,))})
+        plain = self.restore(loaded)
+        runs = {"plain": _largest_difference(self.restore(fast), plain)}
+        expected = self.restore(replace(loaded, patcher=patched))
+        runs["changed by patches"] = _largest_difference(expected, plain)
+        runs["patched"] = _largest_difference(
+            self.restore(replace(fast, patcher=patched)), expected
+        )
+        return runs | {
+            "unpatched": _largest_difference(self.restore(fast), plain),
+            "own weights": self.own_weights(replace(loaded, patcher=patched), name, delta),
+            "partial": self.partial_float8(loaded),
+        }
+
+    def own_weights(self, patched: Any, name: str, delta: Tensor) -> list[float]:
+        """Error of the weights that fp8 is made of, before, while and after a patch is put in."""
+        runtime = self.module("nodes.runtime")
+        patched.patcher.detach()
+        expected = patched.network.state_dict()[name] + delta
+        errors = []
+        for loaded in (False, True, False):
+            if loaded:
+                self.restore(patched)
+            else:
+                patched.patcher.detach()
+            errors.append(_largest_difference(runtime.own_weights(patched)[name], expected))
+        return errors
+
+    def partial_float8(self, loaded: Any) -> float:
+        """Difference that it makes to a model in 8 bits to be loaded partially."""
+        small = self.module("nodes.accelerate").Accelerate.execute(loaded, "off", "fp8", 0)[0]
+        whole = self.restore(small)
+        small.patcher.detach()
+        small.patcher.load(torch.device("cpu"), lowvram_model_memory=1)
+        return _largest_difference(self.restore(small), whole)
 
     def load(self) -> Any:
         return self.module("nodes.varsr_loading").load(CHECKPOINT, "fp32")

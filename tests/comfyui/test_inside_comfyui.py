@@ -58,3 +58,23 @@ def test_tiles_that_do_not_fit_together_are_tried_again_apart(inside: dict[str, 
     assert inside["out of memory"]["2"]["difference"] < BATCHED
     assert inside["out of memory"]["1"]["tried"] == [4, 2, 1, 1, 1, 1, 1, 1]
     assert inside["out of memory"]["1"]["difference"] < EXACT
+
+
+def test_a_model_run_another_way_always_has_the_weights_of_the_plain_one(
+    inside: dict[str, Any],
+) -> None:
+    found = inside["acceleration"]
+    assert found["plain"] == 0
+    assert found["changed by patches"] > 0.01
+    assert found["patched"] == 0
+    assert found["unpatched"] == 0
+
+
+def test_8_bit_weights_are_made_of_patched_ones_whether_loaded_or_not(
+    inside: dict[str, Any],
+) -> None:
+    assert max(inside["acceleration"]["own weights"]) < EXACT
+
+
+def test_offloaded_model_in_8_bits_gives_the_same_picture(inside: dict[str, Any]) -> None:
+    assert inside["acceleration"]["partial"] < EXACT

@@ -62,3 +62,22 @@ def test_table_has_a_line_for_each_stage_and_what_is_left(found):
     assert len(lines) == 1 + len(found.measured["stages"]) + 2
     assert lines[-1].startswith("whole")
     assert "a tile" in lines[-1]
+
+
+def test_a_model_agrees_with_itself_wholly_and_with_a_coarser_one_in_part(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(TOOLS / "benchmarks"), str(TOOLS), *sys.path])
+    import agreement
+    import bench
+    from random_checkpoint import MICRO
+
+    monkeypatch.setitem(bench.SIZES, "micro", MICRO)
+    weights = bench.convert(bench.release("micro"))
+    lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = agreement.of_precision("fp32", weights)
+        ids, latents, picture = agreement.sampled(exact, lq)
+        coarse = agreement.forced(agreement.of_precision("fp8", weights), lq, latents)
+        assert all(map(torch.equal, agreement.forced(exact, lq, latents), ids))
+    assert picture.shape == (1, 3, 64, 64)
+    shares = [(a == b).double().mean().item() for a, b in zip(coarse, ids, strict=True)]
+    assert 0 < sum(shares) < len(ids)

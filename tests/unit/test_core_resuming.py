@@ -23,6 +23,7 @@ SETTINGS = {
     "greedy": SampleSettings(),
     "random": SampleSettings(top_k=20),
     "unguided": SampleSettings(guidance=0.0, top_k=20),
+    "guided at first": SampleSettings(top_k=20, unguided_scales=2),
 }
 
 

@@ -282,7 +282,7 @@ def go_on(model, state, first, stop=5, settings=RANDOM):
         if k < 4:
             sample_scale(model, state, k, settings)
             continue
-        refining = RefineSettings(steps=3, guidance=settings.guidance)
+        refining = RefineSettings(steps=3, guidance=6.0 if state.guided else 0.0)
         residual = refine_latent(
             model,
             hidden_by_tile(model, state),
@@ -307,9 +307,12 @@ def same_states(first, second, steps=5):
     )
 
 
-@pytest.fixture(params=[6.0, 0.0], ids=["guided", "unguided"])
+@pytest.fixture(
+    params=[{"guidance": 6.0}, {"guidance": 0.0}, {"unguided_scales": 2}],
+    ids=["guided", "unguided", "guided at first"],
+)
 def settings(request):
-    return SampleSettings(top_k=20, guidance=request.param)
+    return SampleSettings(top_k=20, **request.param)
 
 
 @pytest.mark.parametrize("at", [0, 1, 3, 4])

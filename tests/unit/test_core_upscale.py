@@ -8,6 +8,7 @@ import models
 import pytest
 import torch
 
+from varsr_core import tiled_decode
 from varsr_core.agreement import TILING_MODES, Neighbourhood, Tiling
 from varsr_core.alpha import enlarge_alpha
 from varsr_core.canvas import resize
@@ -667,7 +668,8 @@ LONG = models.picture(8, 128)  # four times as large, two pieces of a canvas
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_running_out_of_memory_in_the_decoder_leaves_a_canvas_as_it_is(monkeypatch, call):
-    """The first call measures, the second decodes."""
+    """The first call measures, on samples; the second decodes."""
+    monkeypatch.setattr(tiled_decode, "MEASURED_PIXELS", 0)
     how = restorer(refining=RefineSettings(strength=0))
     expected = upscale(LONG, 4.0, how, execution=at_once(4))
     with short_of_memory(monkeypatch, Decoder, "fine", call) as failed:

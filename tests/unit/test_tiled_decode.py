@@ -115,6 +115,15 @@ def few_measured(monkeypatch):
     monkeypatch.setattr(tiled_decode, "MEASURED_PIXELS", 0)
 
 
+MEASURE = tiled_decode._measure
+
+
+@pytest.fixture(autouse=True)
+def in_pieces(monkeypatch):
+    """Also where the whole picture comes with the statistics, as of every small canvas."""
+    monkeypatch.setattr(tiled_decode, "_measure", lambda *given: (MEASURE(*given)[0], None))
+
+
 # Against the canvas at once
 
 
@@ -125,6 +134,20 @@ def few_measured(monkeypatch):
 def test_canvas_decoded_in_pieces_equals_the_canvas_decoded_at_once(attention_levels, blocks, size):
     decoder, latent = small_decoder(attention_levels, blocks), noise(8, *size)
     assert_same(decoded(latent, decoder), decoded_at_once(latent, decoder))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_canvas_that_is_measured_whole_is_decoded_only_once(size, monkeypatch):
+    """The fine part runs once, on as many features as the canvas has."""
+    monkeypatch.setattr(tiled_decode, "_measure", MEASURE)
+    seen, latent = [], noise(8, *size)
+    decoder = Short(small_decoder(), most=10**9, tried=seen)
+    whole = Decoding(decoder, TileGrid(size[0] * PIXELS, size[1] * PIXELS, 64, 16, PIXELS), True)
+    told = []
+    found = decoded(latent, decoder, on_progress=told.append)
+    assert seen == [size[0] * size[1]]
+    assert_same(found, decoded_at_once(latent, small_decoder()))
+    assert told[-1].done == whole.pieces
 
 
 @pytest.mark.parametrize("size", [(8, 8), (4, 16), (5, 7)], ids=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -55,12 +55,14 @@ class VARSRRestorer:
             sample_scale(self.model, state, k, self.sampling)
             return
         noise = refiner_noise(self.model, state.seeds, self.refining.steps)
+        # Without negative rows of the last scale there is nothing to push the refiner away from.
+        refining = self.refining if state.guided else replace(self.refining, guidance=0.0)
         residual = refine_latent(
             self.model,
             hidden_by_tile(self.model, state),
             state.token_ids[-1],
             noise.to(state.latent.device),
-            self.refining,
+            refining,
         )
         state.latents.append(state.latent + residual)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..kv_cache import KVCache
 from ..noise import TileSeed, derive_seed, draw_normal, draw_uniform
-from ..scales import GUIDANCE_SCHEDULES, GuidanceSchedule
+from ..scales import GUIDANCE_SCHEDULES, GuidanceSchedule, ScaleSchedule
 from ..token_sampling import draw_tokens, guide
 from .ddpm import DIFFUSION_STEPS
 from .model import VARSR
@@ -33,6 +33,7 @@ class SampleSettings:
     top_p: float = 1.0  # 1: all tokens
     temperature: float = 1.0  # 0: greedy
     quality_class: int = 0  # of the positive rows
+    unguided_scales: int = 0  # last scales without guidance, and without its half of the work
 
     def __post_init__(self) -> None:
         schedules = ", ".join(GUIDANCE_SCHEDULES)
@@ -46,6 +47,18 @@ class SampleSettings:
         _check("top_k", self.top_k, self.top_k >= 0, "0 or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
         _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")
+        _check("unguided_scales", self.unguided_scales, self.unguided_scales >= 0, "0 or more")
+
+    def strength(self, schedule: ScaleSchedule, scale: int) -> float:
+        """Of guidance at one scale; 0 where the negative rows have no say."""
+        if scale >= schedule.num_scales - self.unguided_scales:
+            return 0.0
+        return self.guidance * schedule.guidance_ratio(scale, self.guidance_schedule)
+
+    def guided_scales(self, schedule: ScaleSchedule) -> int:
+        """How many first scales run with negative rows: up to the last one they have a say in."""
+        scales = range(schedule.num_scales)
+        return max((k + 1 for k in scales if self.strength(schedule, k) > 0), default=0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,8 @@ class SampleState:
     """Everything between two scales.
 
     prefix:    (N, S * S, D)
-    classes:   (rows,) quality class of each row: N positive, then, when guided, N negative
+    classes:   (rows,) quality class of each row: N positive, then, while guided, N negative
+    guided_scales: how many first scales run with negative rows; then they are dropped
     seeds:     one per tile
     latents:   (N, C, S, S) float32 after each step, behind the empty one that starts
     token_ids: of each scale so far
@@ -81,6 +95,7 @@ class SampleState:
 
     prefix: Tensor
     classes: Tensor
+    guided_scales: int
     cache: KVCache
     seeds: Sequence[TileSeed]
     latents: list[Tensor]
@@ -116,11 +131,17 @@ class SampleState:
         self.cache.rewind(self.prefix.shape[1] + seen if k else 0)
         del self.latents[k + 1 :], self.token_ids[k:]
 
+    def drop_negative(self) -> None:
+        """Goes on with the positive rows alone. There is no way back, and none is needed: a step
+        that is done again after a failure does not need them either."""
+        self.classes, self.cache = self.classes[: self.tiles], self.cache.first(self.tiles)
+
     def select(self, tiles: slice) -> SampleState:
         """A state of some of the tiles, which shares no memory with this one."""
         numbers = torch.arange(self.tiles, device=self.prefix.device)[tiles]
         rows = torch.cat((numbers, numbers + self.tiles)) if self.guided else numbers
-        return SampleState(
+        return replace(
+            self,
             prefix=self.prefix[numbers],
             classes=self.classes[rows],
             cache=self.cache.select(rows),
@@ -131,11 +152,11 @@ class SampleState:
         )
 
     def to(self, device: torch.device) -> SampleState:
-        return SampleState(
+        return replace(
+            self,
             prefix=self.prefix.to(device),
             classes=self.classes.to(device),
             cache=self.cache.to(device),
-            seeds=self.seeds,
             latents=[latent.to(device) for latent in self.latents],
             token_ids=[ids.to(device) for ids in self.token_ids],
             hidden=None if self.hidden is None else self.hidden.to(device),
@@ -150,11 +171,13 @@ def start_sampling(
     negative = config.transformer.num_classes - 1
     if not 0 <= settings.quality_class <= negative:
         raise InputError(f"quality class {settings.quality_class} is not within 0 and {negative}")
-    classes = [settings.quality_class] * tiles + [negative] * (tiles if settings.guidance else 0)
+    guided = settings.guided_scales(config.schedule)
+    classes = [settings.quality_class] * tiles + [negative] * (tiles if guided else 0)
     side = config.schedule.final_side
     return SampleState(
         prefix=prefix,
         classes=torch.tensor(classes, device=prefix.device),
+        guided_scales=guided,
         cache=model.transformer.new_cache(len(classes), prefix.device),
         seeds=seeds,
         latents=[
@@ -193,6 +216,8 @@ def keep_scale(
 
 def next_hidden(model: VARSR, state: SampleState, scale: int, *, keep: int) -> Tensor:
     """Runs one scale on the latent so far: (rows, keep, D) float32, before the head."""
+    if state.guided and scale >= state.guided_scales:
+        state.drop_negative()
     rows = 2 if state.guided else 1
     if scale == 0:
         x = model.transformer.embed_prefix(state.prefix.repeat(rows, 1, 1), state.classes)
@@ -204,9 +229,7 @@ def next_hidden(model: VARSR, state: SampleState, scale: int, *, keep: int) -> T
 
 def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> Tensor:
     """Guided logits of the map that was just run: (N, side * side, V) float32."""
-    strength = settings.guidance * model.config.schedule.guidance_ratio(
-        scale, settings.guidance_schedule
-    )
+    strength = settings.strength(model.config.schedule, scale)
     if strength == 0:  # scale 0 of the paper's schedule: the negative rows only fill the cache
         positive = slice(state.tiles)
         return model.transformer.logits(state.hidden[positive], state.classes[positive])

@@ -209,6 +209,6 @@ def _check_refinable(model: VARSR, tokens: TokenPyramid, settings: RefineSetting
     if settings.guidance and settings.strength and tokens.hidden.shape[1] < 2:
         raise InputError(
             f"guidance {settings.guidance:g} needs tokens that were sampled with guidance; these "
-            "were sampled with 0. Run VARSR Next-Scale Sample with guidance above 0 first, or set "
+            "were sampled without, at the last scale at least. Sample with guidance first, or set "
             "this guidance to 0"
         )

@@ -6,7 +6,7 @@ The residual stream, norms, modulation and logits are float32; matrix products r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from ..cpu_attention import cpu_attention, worthwhile
 from ..kv_cache import KVCache
-from ..rope import apply_rope, map_positions, rope_table
+from ..rope import map_positions, rope_table
 from ..scales import ScaleSchedule
 from .config import TransformerConfig
-
-NORM_EPS = 1e-6
+from .pointwise import PLAIN, modulate
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -39,9 +38,9 @@ class HeadScale(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(heads))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(R, H, L, head_dim) -> the same, every head times its factor."""
-        return x * self.weight.to(x)[:, None, None]
+    def forward(self, like: Tensor) -> Tensor:
+        """(H, 1, 1) float32, on the device of `like`."""
+        return self.weight.to(like.device, torch.float32)[:, None, None]
 
 
 class Block(nn.Module):
@@ -67,6 +66,7 @@ class Block(nn.Module):
         self.heads = config.heads
         self.dtype = dtype
         self.attention = attention
+        self.pointwise = PLAIN
 
     def forward(
         self, x: Tensor, classes: Tensor, cache: KVCache, layer: int, rope: Tensor, keep: int
@@ -80,27 +80,32 @@ class Block(nn.Module):
         """
         table = self.modulation(classes).float()[:, None]
         gamma1, gamma2, scale1, scale2, shift1, shift2 = table.chunk(6, dim=-1)
-        q, k, v = self._project(modulate(x, scale1, shift1).to(self.dtype), rope)
+        between = self.pointwise
+        qkv = self.qkv(between.modulate(x, scale1, shift1, self.dtype))
+        q, k, v = between.split_heads(qkv, self.query_scale(x), rope)
         k, v = cache.append(layer, k, v)
         if keep == 0:
             return x[:, :0]
         x, q = x[:, -keep:], q[:, :, -keep:]
-        h = rearrange(self.attention(q, k, v), "r h l d -> r l (h d)")
-        x = x + gamma1 * self.projection(h)
-        h = self.fc1(modulate(x, scale2, shift2).to(self.dtype))
-        return x + gamma2 * self.fc2(F.gelu(h, approximate="tanh"))
-
-    def _project(self, h: Tensor, rope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised and rotated q and k, and v, of (R, L, D): each (R, H, L, head_dim)."""
-        q, k, v = rearrange(self.qkv(h), "r l (three h d) -> three r h l d", three=3, h=self.heads)
-        q = self.query_scale(F.normalize(q.float(), dim=-1))
-        k = F.normalize(k.float(), dim=-1)
-        return apply_rope(q, rope).to(self.dtype), apply_rope(k, rope).to(self.dtype), v
+        h = self.projection(rearrange(self.attention(q, k, v), "r h l d -> r l (h d)"))
+        x, h = between.add_and_modulate(x, gamma1, h, scale2, shift2)
+        return between.add(x, gamma2, self.fc2(between.activate(self.fc1(h))))
 
 
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Layer norm without weights, then scale and shift; all float32."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
+BlocksFn = Callable[[Sequence[Block], Tensor, Tensor, KVCache, Tensor, int], Tensor]
+
+
+def run_blocks(
+    blocks: Sequence[Block], x: Tensor, classes: Tensor, cache: KVCache, rope: Tensor, keep: int
+) -> Tensor:
+    """All blocks, one after the other; the last one makes only what is kept.
+
+    x: (R, L, D); returns (R, keep, D); both float32
+    """
+    last = len(blocks) - 1
+    for layer, block in enumerate(blocks):
+        x = block(x, classes, cache, layer, rope, keep if layer == last else x.shape[1])
+    return x
 
 
 class Transformer(nn.Module):
@@ -130,6 +135,7 @@ class Transformer(nn.Module):
         )
         self.head_modulation = operations.Embedding(config.num_classes, 2 * config.width)
         self.head = operations.Linear(config.width, codebook_size)
+        self.run_blocks: BlocksFn = run_blocks
 
     def new_cache(self, rows: int, device: torch.device) -> KVCache:
         """An empty cache for a whole run: all prefix tokens and all scales."""
@@ -168,11 +174,9 @@ class Transformer(nn.Module):
         returns (R, keep, D) float32, before the head
         """
         rope = self.rope(scale).to(x.device)
-        length, last = x.shape[1], len(self.blocks) - 1
-        for layer, block in enumerate(self.blocks):
-            x = block(x, classes, cache, layer, rope, keep if layer == last else x.shape[1])
-        cache.advance(length)
-        return x
+        hidden = self.run_blocks(self.blocks, x, classes, cache, rope, keep)
+        cache.advance(x.shape[1])
+        return hidden
 
     def rope(self, scale: int) -> Tensor:
         """Angles of one scale's tokens (with scale 0, the prefix too): (2, L, head_dim / 2)."""
@@ -184,4 +188,4 @@ class Transformer(nn.Module):
     def logits(self, hidden: Tensor, classes: Tensor) -> Tensor:
         """(R, L, D) -> (R, L, V) float32."""
         scale, shift = self.head_modulation(classes).float()[:, None].chunk(2, dim=-1)
-        return self.head(modulate(hidden, scale, shift).to(self.dtype)).float()
+        return self.head(modulate(hidden, scale, shift, self.dtype)).float()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..family import check_fit
-from .config import SIZE_TENSORS, infer_config
+from .config import SIZE_TENSORS, VARSRConfig, infer_config
 from .model import VARSR
 from .transformer import AttentionFn, attention
 
@@ -230,7 +230,11 @@ def build_model(
 
 def sized_weights(model: VARSR) -> dict[str, Tensor]:
     """All that a file of a model holds: its weights, and the sizes that they do not tell."""
-    config = model.config
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return weights | size_tensors(model.config)
+
+
+def size_tensors(config: VARSRConfig) -> dict[str, Tensor]:
+    """What the shapes of weights do not tell."""
     sizes = (config.schedule.sides, config.tokenizer.norm_groups)
-    extra = {name: torch.tensor(size) for name, size in zip(SIZE_TENSORS, sizes, strict=True)}
-    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()} | extra
+    return {name: torch.tensor(size) for name, size in zip(SIZE_TENSORS, sizes, strict=True)}

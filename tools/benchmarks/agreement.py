@@ -1,0 +1,131 @@
+"""How often a faster precision chooses the same tokens: teacher-forced, scale by scale.
+
+    python tools/benchmarks/agreement.py [--model FILE | --size released|small] [--tiles FOLDER]
+                                         [--limit 2] [--only bf16 fp8]
+
+Every model sees the latents that the float32 model sampled, so that one other token does not make
+all later ones differ. Then each makes a picture of its own; its PSNR is against float32's. Without
+--tiles, noise is restored: random weights know no pictures, and `--size` builds those. They agree
+less often than trained ones, whose logits stand further apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE)]
+
+from bench import SIZES, release
+from choices import psnr, read
+
+from varsr_core.checkpoint import load_checkpoint
+from varsr_core.noise import TileSeed
+from varsr_core.varsr.acceleration import in_float8
+from varsr_core.varsr.model import VARSR
+from varsr_core.varsr.release import NANO_FILE
+from varsr_core.varsr.sample import (
+    RefineSettings,
+    SampleSettings,
+    hidden_by_tile,
+    next_hidden,
+    refine_latent,
+    refiner_noise,
+    sample_scale,
+    scale_logits,
+    start_sampling,
+)
+from varsr_core.varsr.weights import build_model, convert
+
+SEEDS = [TileSeed(0, 0)]
+SAMPLING, REFINING = SampleSettings(), RefineSettings()
+PRECISIONS = ("bf16", "fp8")
+
+
+def of_precision(name: str, weights: dict[str, Tensor]) -> VARSR:
+    """bf16: all of it; fp8: that, with 8-bit weights in the blocks."""
+    model = build_model(weights, dtype=torch.bfloat16 if name != "fp32" else torch.float32)
+    return in_float8(model.state_dict(), model) if name == "fp8" else model
+
+
+def tiles(arguments: argparse.Namespace, size: int) -> Iterator[Tensor]:
+    """(1, 3, size, size) each, enlarged plainly."""
+    if arguments.tiles is None:
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(arguments.limit):
+            yield torch.rand(1, 3, size, size, generator=generator)
+        return
+    for path in sorted(arguments.tiles.glob("*.png"))[: arguments.limit]:
+        low = read(path)[..., : size // 4, : size // 4]
+        yield torch.nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 1)
+
+
+def sampled(model: VARSR, lq: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Ids and latents of every scale, and the picture, refined."""
+    state = start_sampling(model, model.encode_prefix(lq), SAMPLING, SEEDS)
+    for scale in range(model.config.schedule.num_scales):
+        sample_scale(model, state, scale, SAMPLING)
+    noise = refiner_noise(model, SEEDS, REFINING.steps)
+    residual = refine_latent(
+        model, hidden_by_tile(model, state), state.token_ids[-1], noise, REFINING
+    )
+    return state.token_ids, state.latents[1:], model.decode(state.latent + residual)
+
+
+def forced(model: VARSR, lq: Tensor, latents: list[Tensor]) -> list[Tensor]:
+    """The ids it would choose at every scale behind the given latents."""
+    state = start_sampling(model, model.encode_prefix(lq), SAMPLING, SEEDS)
+    chosen = []
+    for scale, side in enumerate(model.config.schedule.sides):
+        state.hidden = next_hidden(model, state, scale, keep=side * side)
+        chosen.append(scale_logits(model, state, scale, SAMPLING).argmax(dim=-1))
+        state.latents.append(latents[scale])
+    return chosen
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=NANO_FILE)
+    parser.add_argument("--size", choices=SIZES)
+    parser.add_argument("--tiles", type=Path)
+    parser.add_argument("--limit", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    arguments = parser.parse_args()
+    if arguments.size:
+        weights = convert(release(arguments.size))
+    else:
+        weights = load_checkpoint([arguments.model]).tensors
+    exact = of_precision("fp32", weights)
+    given = list(tiles(arguments, exact.config.tile_size))
+    expected = [sampled(exact, lq) for lq in given]
+    sides = exact.config.schedule.sides
+    del exact
+    for name in arguments.only:
+        gc.collect()
+        model = of_precision(name, weights)
+        same = torch.zeros(len(sides), dtype=torch.float64)
+        heard = []
+        for lq, (ids, latents, picture) in zip(given, expected, strict=True):
+            chosen = forced(model, lq, latents)
+            pairs = zip(chosen, ids, strict=True)
+            same += torch.tensor([(a == b).double().mean() for a, b in pairs])
+            heard.append(psnr(sampled(model, lq)[2], picture))
+        shares = ", ".join(f"{s}: {x:.1%}" for s, x in zip(sides, same / len(given), strict=True))
+        tokens = sum(side**2 for side in sides)
+        whole = sum(s**2 * x for s, x in zip(sides, same / len(given), strict=True)) / tokens
+        print(f"{name} and fp32, {len(given)} tiles: {whole:.2%} of all tokens alike\n  {shares}")
+        print(f"  picture {min(heard):.1f} to {max(heard):.1f} dB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

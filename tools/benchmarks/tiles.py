@@ -1,0 +1,71 @@
+"""What a picture of four tiles costs beside one of a single tile, in turn.
+
+    python tools/benchmarks/tiles.py [--model FILE | --size released|small] [--dtype bf16]
+                                     [--at-once 1] [--rounds 5] [--modes phased]
+
+Processor time is counted, so that the ratio holds on a busy machine, too; on a CPU, that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE)]
+
+from bench import DTYPES, SIZES, release
+
+from varsr_core.agreement import TILING_MODES, Tiling
+from varsr_core.checkpoint import load_checkpoint
+from varsr_core.execution import Execution
+from varsr_core.upscale import UpscaleSettings, upscale
+from varsr_core.varsr.release import NANO_FILE
+from varsr_core.varsr.restorer import VARSRRestorer
+from varsr_core.varsr.weights import build_model, convert
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=NANO_FILE)
+    parser.add_argument("--size", choices=SIZES)
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--modes", nargs="+", choices=TILING_MODES, default=["phased"])
+    arguments = parser.parse_args()
+    if arguments.size:
+        weights = convert(release(arguments.size))
+    else:
+        weights = load_checkpoint([arguments.model]).tensors
+    model = build_model(weights, dtype=DTYPES[arguments.dtype])
+    execution = Execution(prepare=lambda: arguments.at_once)
+    one = model.config.tile_size // 4
+    four = int(one * (2 - Tiling.overlap))  # two tiles a side, overlapping as they do by default
+    restorer = VARSRRestorer(model)
+
+    def seconds(side: int, mode: str) -> float:
+        image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        settings = UpscaleSettings(Tiling(mode))
+        started = time.process_time()
+        upscale(image, 4.0, restorer, settings=settings, execution=execution)
+        return time.process_time() - started
+
+    for mode in arguments.modes:
+        seconds(four, mode)  # the warm-up
+        ratios = [seconds(four, mode) / seconds(one, mode) for _ in range(arguments.rounds)]
+        print(
+            f"{mode}: four tiles cost {statistics.median(ratios):.2f} times one "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
