@@ -9,7 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 LARGEST = 60e6  # bytes
 WITH_OTHER_MODELS = {
-    "varsr_after_another_upscaler", "varsr_after_generating", "varsr_released_model",
+    "varsr_released_model",
+    "varsr_after_another_upscaler",
+    "varsr_after_generating",
+    "nsarm_upscale",
+    "nsarm_stages",
 }  # fmt: skip
 NEEDED = {
     "__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
