@@ -81,8 +81,8 @@ class Block(nn.Module):
         table = self.modulation(classes).float()[:, None]
         gamma1, gamma2, scale1, scale2, shift1, shift2 = table.chunk(6, dim=-1)
         between = self.pointwise
-        qkv = self.qkv(between.modulate(x, scale1, shift1, self.dtype))
-        q, k, v = between.split_heads(qkv, self.query_scale(x), rope)
+        h = between.modulate(x, scale1, shift1, self.dtype)
+        q, k, v = between.split_heads(self.qkv(h), self.query_scale(x), rope)
         k, v = cache.append(layer, k, v)
         if keep == 0:
             return x[:, :0]
