@@ -26,7 +26,7 @@ FOLDER = "nsarm"
 PICKLES = (".pth", ".pt", ".ckpt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadedNSARM(runtime.LoadedModel):
     """An NSARM model whose parts ComfyUI manages one by one; `patcher` has the transformer.
 
@@ -93,7 +93,8 @@ def load(checkpoint: str, dtype: str) -> LoadedNSARM:
     }
     # The node's strip has one box for the scales that come together.
     sides = network.config.schedule.sides[FORCED - 1 :]
-    return LoadedNSARM(network, parts["transformer"], sampling_bytes(network, 1), sides, parts)
+    of_tile = sampling_bytes(network, 1)
+    return LoadedNSARM(network, parts["transformer"], of_tile, sides, parts=parts)
 
 
 def _attention() -> AttentionFn:

@@ -13,6 +13,7 @@ import pytest
 from comfy_server import ComfyServer
 
 NODES = {
+    "VARSR_Accelerate",
     "VARSR_LoadModel",
     "VARSR_EncodePrefix",
     "VARSR_EncodeTokens",
