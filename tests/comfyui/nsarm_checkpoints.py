@@ -52,7 +52,7 @@ def write_quarter(models: Path) -> None:
 
 def _write_broken(folder: Path) -> None:
     broken = folder / "broken"
-    broken.mkdir()
+    broken.mkdir(exist_ok=True)
     transformer = random_weights(transformer_shapes(MICRO))
     plain = {n: t for n, t in transformer.items() if not n.startswith("map_transformer.")}
     maps = {n: t for n, t in transformer.items() if n.startswith("map_transformer.")}
@@ -63,12 +63,12 @@ def _write_broken(folder: Path) -> None:
         content = (folder / whole).read_bytes()
         (broken / f"truncated{Path(whole).suffix}").write_bytes(content[: len(content) // 2])
     incomplete = broken / "incomplete"
-    incomplete.mkdir()
+    incomplete.mkdir(exist_ok=True)
     left = {n: t for n, t in transformer.items() if n != "block_chunks.1.module.0.ffn.fc1.weight"}
     torch.save(left, incomplete / "NSARM.pth")
     shutil.copy(folder / AUTOENCODER, incomplete / AUTOENCODER)
     shape = {**transformer, "word_embed.weight": torch.zeros(8, 56)}
-    (broken / "shape").mkdir()
+    (broken / "shape").mkdir(exist_ok=True)
     torch.save(shape, broken / "shape" / "NSARM.pth")
     torch.save({"vae": random_weights(vae_shapes(MICRO))}, broken / "shape" / AUTOENCODER)
 
