@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from varsr_core.noise import TileSeed
@@ -16,6 +17,7 @@ GREEDY = SampleSettings(temperature=0)
 
 
 @cache
+@torch.inference_mode(False)  # whichever test comes first: others build models of these tensors
 def reference():
     """Weights by their released names."""
     files = ("nsarm_tiny.safetensors", "nsarm_tiny_vae.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -106,7 +107,13 @@ def command(*arguments: object) -> int:
 def started(*arguments: object, **options: object) -> subprocess.Popen:
     """The command in a process of its own, whose lines can be read."""
     call = [sys.executable, "-m", "varsr_core.batch", *map(str, arguments), "--json"]
-    return subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True, **options)
+    # Where tests run in the background a shell has told them to ignore Ctrl-C, and who is started
+    # inherits that, unless it is heard here.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def events(output: str, kind: str) -> list[dict]:
