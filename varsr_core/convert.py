@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from .checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
 from .errors import CheckpointError
-from .family import FP8
+from .float8 import FLOAT8
 from .pieces import whole_files
 
 DTYPES = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
-    "fp8": FP8,
+    "fp8": FLOAT8,
 }
 HASH_CHUNK = 2**24
 

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from .deferred import Deferred
 from .errors import CheckpointError
+from .float8 import FLOAT8
 
 StateDict = Mapping[str, Tensor | Deferred]
-
-FP8 = torch.float8_e4m3fn
 
 
 def as_they_are(weights: StateDict, dtype: torch.dtype) -> StateDict:
     """`pack` of a family whose files hold no fp8."""
-    if dtype == FP8:
+    if dtype == FLOAT8:
         raise CheckpointError("fp8 is offered for larger models only; choose another dtype")
     return weights
 

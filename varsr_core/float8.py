@@ -22,10 +22,14 @@ CAPABILITY = (8, 9)
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(outputs, inputs) -> the same in float8, and the scale of each output: (outputs,) float32."""
-    weight = weight.float()
-    largest = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float16).tiny)
-    scale = torch.exp2(torch.ceil(torch.log2(largest / LARGEST)))
-    return (weight / scale[:, None]).to(FLOAT8), scale
+    scale = row_scales(weight)
+    return (weight.float() / scale[:, None]).to(FLOAT8), scale
+
+
+def row_scales(weight: Tensor) -> Tensor:
+    """Powers of two by which the rows of a matrix fit into float8: (outputs,) float32."""
+    largest = weight.abs().amax(dim=1).float().clamp(min=torch.finfo(torch.float16).tiny)
+    return torch.exp2(torch.ceil(torch.log2(largest / LARGEST)))
 
 
 def multiply(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:

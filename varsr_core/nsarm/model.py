@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..deferred import Deferred
-from ..family import FP8, StateDict, check_fit
+from ..family import StateDict, check_fit
+from ..float8 import FLOAT8
 from ..sketch import LinearSketch
 from .config import FORCED, PATCH, SCHEDULE, NSARMConfig, infer_config
 from .map_network import MapNetwork
@@ -69,11 +70,11 @@ class NSARM(nn.Module):
 
 def fix_dtype(name: str, tensor: Tensor | Deferred, dtype: torch.dtype) -> torch.dtype:
     """The dtype a tensor of ours has in a model or a file of `dtype`; what is fp8 stays fp8."""
-    if not tensor.is_floating_point() or tensor.dtype == FP8:
+    if not tensor.is_floating_point() or tensor.dtype == FLOAT8:
         return tensor.dtype
     if FLOAT32.fullmatch(name):
         return torch.float32
-    return torch.bfloat16 if dtype == FP8 else dtype
+    return torch.bfloat16 if dtype == FLOAT8 else dtype
 
 
 def check_weights(weights: StateDict) -> None:

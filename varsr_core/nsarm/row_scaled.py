@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ..deferred import Deferred
 from ..errors import CheckpointError
-from ..family import FP8, StateDict
+from ..family import StateDict
+from ..float8 import FLOAT8, quantise, row_scales
 from .config import is_packed
 from .text import Table
 
-LARGEST = torch.finfo(FP8).max
 PACKED = re.compile(
     r"(transformer\.blocks\.\d+\.(?:qkv|projection|cross_query|cross_kv|cross_projection|fc1|fc2))"
     r"\.(weight|bias)"
@@ -48,12 +48,12 @@ class CastingLinear(nn.Linear):
 def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:
     """What a file of `dtype` holds, fp8 matrices computed when they are written."""
     if is_packed(weights):
-        if dtype != FP8:
+        if dtype != FLOAT8:
             raise CheckpointError(
                 "this file is in fp8 already, which cannot be undone; convert the released files"
             )
         return weights
-    if dtype != FP8:
+    if dtype != FLOAT8:
         return weights
     packed: dict[str, Tensor | Deferred] = {}
     for name, tensor in weights.items():
@@ -69,26 +69,19 @@ def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:
 
 def _packed_matrix(layer: str, weight: Tensor | Deferred) -> dict[str, Deferred]:
     def matrix() -> Tensor:
-        rows = weight.detach().float()
-        return (rows / _row_scales(rows)[:, None]).clamp(-LARGEST, LARGEST).to(FP8)
+        return quantise(weight.detach())[0]
 
-    rows = weight.shape[0]
+    def scale() -> Tensor:
+        return row_scales(weight.detach())
+
     return {
-        f"{layer}.matrix.weight": Deferred(weight.shape, FP8, matrix),
-        f"{layer}.scale.weight": Deferred(
-            (rows,), torch.float32, lambda: _row_scales(weight.detach())
-        ),
+        f"{layer}.matrix.weight": Deferred(weight.shape, FLOAT8, matrix),
+        f"{layer}.scale.weight": Deferred(weight.shape[:1], torch.float32, scale),
     }
 
 
 def _scaled_bias(bias: Tensor | Deferred, weight: Tensor | Deferred) -> Deferred:
     def scaled() -> Tensor:
-        return bias.detach().float() / _row_scales(weight.detach())
+        return bias.detach().float() / row_scales(weight.detach())
 
     return Deferred(bias.shape, torch.float32, scaled)
-
-
-def _row_scales(weight: Tensor) -> Tensor:
-    """Powers of two by which the rows of a matrix fit into fp8: (rows,) float32."""
-    largest = weight.abs().amax(dim=1).float().clamp(min=2.0**-20)
-    return torch.exp2(torch.ceil(torch.log2(largest / LARGEST)))
