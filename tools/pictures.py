@@ -2,8 +2,9 @@
 
     python3 tools/pictures.py
 
-Writes example_workflows/NAME.jpg for the templates that need nothing but this pack, and
-web/docs/images. Run it again after the model or the nodes have changed.
+Writes web/docs/images and example_workflows/NAME.jpg: what the template makes, or, where it needs
+a model that does not come with the pack, its graph. Run it again after the model or the nodes have
+changed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from demo import HOST, PHOTOGRAPH, comfyui
 from template_graphs import CLIP, NANO
 
 if TYPE_CHECKING:
+    from comfy_page import ComfyPage
     from comfy_server import ComfyServer
     from PIL.Image import Image
 
@@ -42,18 +44,33 @@ IN_A_GRAPH = {  # node -> template that has it
     "NSARM_Sample": "nsarm_stages",
     "NSARM_Decode": "nsarm_stages",
 }
-NAMED = ("nsarm/NSARM.pth", "text_encoders/flan_t5_xl_encoder_bf16.safetensors")
-PAGE, FRAME_OF_A_NODE = (1600, 1000), (960, 560)  # pixels
-FOCUS = """
-    const { canvas } = app;
+NAMED = (
+    "varsr/VARSR.pth",
+    "nsarm/NSARM.pth",
+    "text_encoders/flan_t5_xl_encoder_bf16.safetensors",
+    "upscale_models/RealESRGAN_x4plus.pth",
+    "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
+)
+PAGE, FRAME_OF_A_NODE, FRAME_OF_A_GRAPH = (1600, 1000), (960, 560), (1520, 900)  # pixels
+MARGIN = 40
+CENTER = """([kind, width, height]) => {
+    const { canvas, graph } = app;
     canvas.deselectAll?.();
-    const scale = Math.min(0.8, 520 / (node.size[1] + 40));
+    const found = graph._nodes.filter(n => kind ? n.type === kind : n.type !== "MarkdownNote");
+    const nodes = kind ? found.slice(0, 1) : found;
+    const left = Math.min(...nodes.map(node => node.pos[0]));
+    const right = Math.max(...nodes.map(node => node.pos[0] + node.size[0]));
+    const top = Math.min(...nodes.map(node => node.pos[1])) - 40; // a title
+    const bottom = Math.max(...nodes.map(node => node.pos[1] + node.size[1]));
+    const scale = Math.min(0.8, width / (right - left), height / (bottom - top));
     canvas.ds.scale = scale;
-    const { width, height } = canvas.canvas.getBoundingClientRect();
-    const [x, y] = [node.pos[0] + node.size[0] / 2, node.pos[1] + node.size[1] / 2 - 20];
-    canvas.ds.offset = [width / 2 / scale - x, height / 2 / scale - y];
+    const whole = canvas.canvas.getBoundingClientRect();
+    canvas.ds.offset = [
+        whole.width / 2 / scale - (left + right) / 2, whole.height / 2 / scale - (top + bottom) / 2,
+    ];
     canvas.setDirty(true, true);
-"""
+    return [scale * (right - left), scale * (bottom - top)];
+}"""
 
 MODEL, PICTURE = ["model", 0], ["picture", 0]
 STAGES = {
@@ -153,39 +170,55 @@ def help_pictures(server: ComfyServer) -> None:
         picture.save(IMAGES / f"{name}.webp", quality=88)
 
 
-def graph_pictures(server: ComfyServer, browser: Path) -> None:
-    """Nodes whose model is not at hand, each in the middle of a template."""
+def graph_pictures(server: ComfyServer, browser: Path, others: list[str]) -> None:
+    """Nodes whose model is not at hand, each in its template, and whole templates."""
     from comfy_page import launched, opened
-    from PIL import Image as Pictures
 
     for name in NAMED:  # the page marks what is not there
         file = server.base / "models" / name
         file.parent.mkdir(exist_ok=True)
         file.touch()
     with launched(str(browser)) as running, opened(running, server, vue=False) as page:
+        page.page.evaluate("app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
         for kind, template in IN_A_GRAPH.items():
-            page.load(json.loads((TEMPLATES / f"{template}.json").read_text()))
-            page.on_node(kind, FOCUS)
-            page.page.wait_for_timeout(500)
-            width, height = FRAME_OF_A_NODE
-            place = {"x": (PAGE[0] - width) // 2, "y": (PAGE[1] - height) // 2}
-            shot = page.page.screenshot(clip={**place, "width": width, "height": height})
-            Pictures.open(io.BytesIO(shot)).convert("RGB").save(IMAGES / f"{kind}.webp", quality=88)
+            shot(page, template, kind).save(IMAGES / f"{kind}.webp", quality=88)
+        for template in others:
+            picture = shot(page, template)
+            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+            picture.save(TEMPLATES / f"{template}.jpg", quality=85)
 
 
-def thumbnails(server: ComfyServer) -> None:
+def shot(page: ComfyPage, template: str, kind: str | None = None) -> Image:
+    """A template's graph, or its first node of a kind."""
+    from PIL import Image as Pictures
+
+    page.load(json.loads((TEMPLATES / f"{template}.json").read_text()))
+    width, height = FRAME_OF_A_NODE if kind else FRAME_OF_A_GRAPH
+    drawn = page.page.evaluate(CENTER, [kind, width - MARGIN, height - MARGIN])
+    page.page.wait_for_timeout(500)
+    if not kind:
+        width, height = (round(side) + MARGIN for side in drawn)
+    place = {"x": (PAGE[0] - width) // 2, "y": (PAGE[1] - height) // 2}
+    taken = page.page.screenshot(clip={**place, "width": width, "height": height})
+    return Pictures.open(io.BytesIO(taken)).convert("RGB")
+
+
+def thumbnails(server: ComfyServer) -> list[str]:
+    """Of the templates that can run; returns the others."""
     write_clip(server.base / "input" / CLIP)
     known = server.object_info()
+    others = []
     for path in sorted((TEMPLATES / "api").glob("*.json")):
         graph = json.loads(path.read_text())
         if not all(runnable(node, known) for node in graph.values()):
-            print(f"{path.stem}: not here, needs a model that does not come with the pack")
+            others.append(path.stem)
             continue
         result = made(server, graph)
         if path.stem in HALF:
             result.paste(_before(result), (0, 0))
         result.thumbnail((THUMBNAIL, THUMBNAIL))
         result.save(TEMPLATES / f"{path.stem}.jpg", quality=85)
+    return others
 
 
 def made(server: ComfyServer, graph: dict[str, dict]) -> Image:
@@ -238,8 +271,8 @@ def main() -> int:
         return subprocess.run([prepared.python, __file__]).returncode
     with comfyui(prepared.hosts[HOST], PHOTOGRAPH) as (server, _):
         help_pictures(server)
-        graph_pictures(server, environment.prepare_browser())
-        thumbnails(server)
+        others = thumbnails(server)
+        graph_pictures(server, environment.prepare_browser(), others)
     return 0
 
 
