@@ -1,9 +1,9 @@
 """Attention in bf16 on a CPU, as matrix products that its bf16 units run at full speed.
 
 torch's own kernel there converts to float32 and reaches a quarter of that speed. Products in bf16
-come out rounded to 8 bits, too coarse for logits of 20 and more; so the largest logit of every row
-is found first, and taken off inside the product, before it is rounded. What is left is exact where
-it counts: near zero.
+come out rounded to 8 bits, too coarse for logits of 20 and more; so about the largest logit of
+every row is taken off inside the product, before it is rounded. What is left is exact where it
+counts: near zero.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from torch import Tensor
 
 ROWS = 256  # queries at once; their logits then stay in the cache
 WORTHWHILE = 1 << 18  # logits of a head; fewer are faster in torch's kernel
+SAMPLED = 7  # of as many keys one is asked for the largest logit; no divisor of a map's side
+HIGHEST = 60.0  # a logit may be as much above what is taken off; exp(60) is far from overflowing
+ONES = 16  # columns behind the values, so that their product sums the weights as well
 
 
 def worthwhile(q: Tensor, k: Tensor) -> bool:
@@ -24,19 +27,26 @@ def worthwhile(q: Tensor, k: Tensor) -> bool:
 def cpu_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T) v with softmax scale 1, for (R, H, L, d) bf16: the same shape as q."""
     seen = torch.empty_like(q)
-    for row, keys, values in ((r, k[r], v[r]) for r in range(q.shape[0])):
+    for row in range(q.shape[0]):
+        values = torch.cat((v[row], v.new_ones(*v.shape[1:3], ONES)), dim=2)
+        longest = k[row].norm(dim=2, dtype=torch.float32).amax(dim=1)
         for head in range(q.shape[1]):
-            across = keys[head].T
+            across = k[row, head].T
+            some = k[row, head, ::SAMPLED].contiguous().T
             for start in range(0, q.shape[2], ROWS):
                 part = row, head, slice(start, start + ROWS)
-                seen[part] = _some(q[part], across, values[head])
+                large = _nearly_largest(q[part], some, across, longest[head])
+                large = large.expand(-1, across.shape[1])
+                weights = torch.addmm(large, q[part], across, beta=-1).exp_()
+                summed = weights @ values[head]
+                torch.div(summed[:, :-ONES], summed[:, -1:], out=seen[part])
     return seen
 
 
-def _some(queries: Tensor, across: Tensor, values: Tensor) -> Tensor:
-    """queries: (L, d); across: keys (d, K); values: (K, d)."""
-    logits = queries @ across
-    largest = logits.amax(dim=1, keepdim=True).expand_as(logits)
-    weights = torch.addmm(largest, queries, across, beta=-1).exp_()
-    total = weights.sum(dim=1, keepdim=True, dtype=torch.float32)
-    return (weights @ values).float().div_(total).to(queries.dtype)
+def _nearly_largest(queries: Tensor, some: Tensor, across: Tensor, longest: Tensor) -> Tensor:
+    """About the largest logit of each row, (L, 1): of some keys, or of all if that may overflow."""
+    found = (queries @ some).amax(dim=1, keepdim=True)
+    possible = queries.norm(dim=1, keepdim=True, dtype=torch.float32) * longest
+    if (possible - found).amax() < HIGHEST:
+        return found
+    return (queries @ across).amax(dim=1, keepdim=True)

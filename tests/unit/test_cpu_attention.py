@@ -46,6 +46,18 @@ def test_weights_of_a_query_sum_to_one_even_where_all_logits_are_far_below_zero(
     assert (cpu_attention(*opposite) - 1).abs().max() < 0.01
 
 
+def test_one_key_far_above_all_others_is_found_wherever_it_is():
+    q, k, v = inputs(100.0, queries=600, keys=900)
+    k = -F.normalize(q[:, :, :1] + 0.1 * torch.randn_like(k), dim=-1)
+    for place in (0, 1, 500, 899):
+        k[:, :, place] = F.normalize(q[:, :, 0], dim=-1)
+        given = [x.bfloat16() for x in (q, k, v)]
+        found = cpu_attention(*given)
+        assert found.isfinite().all()
+        assert (found[:, :, 0] - given[2][:, :, place]).abs().max() < 0.05
+        k[:, :, place] *= -1
+
+
 def test_transformer_takes_it_for_many_logits_in_bf16_on_a_cpu_only(monkeypatch):
     calls = []
     monkeypatch.setattr(transformer, "cpu_attention", lambda *given: calls.append(given))
