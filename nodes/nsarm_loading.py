@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -12,9 +11,10 @@ from torch import Tensor
 from ..varsr_core.checkpoint import load_checkpoint
 from ..varsr_core.errors import CheckpointError
 from ..varsr_core.nsarm.config import FORCED
-from ..varsr_core.nsarm.family import AUTOENCODER_FILE, NSARM_FAMILY, TRANSFORMER_FILE
+from ..varsr_core.nsarm.family import NSARM_FAMILY
 from ..varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
 from ..varsr_core.nsarm.model import build_model
+from ..varsr_core.nsarm.release import AUTOENCODER_FILE, TRANSFORMER_FILE, model_files
 from ..varsr_core.nsarm.restorer import NSARMRestorer, Part
 from ..varsr_core.nsarm.sample import SampleSettings
 from ..varsr_core.nsarm.state import TextFeatures
@@ -23,7 +23,6 @@ from . import runtime
 from .attention import pick_attention
 
 FOLDER = "nsarm"
-PICKLES = (".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def load(checkpoint: str, dtype: str) -> LoadedNSARM:
     path = runtime.model_path(checkpoint, FOLDER)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(_files(path), NSARM_FAMILY)
+    read = load_checkpoint(model_files(path), NSARM_FAMILY)
     network = build_model(
         read.tensors,
         dtype=runtime.pick_dtype(dtype),
@@ -104,7 +103,7 @@ def _attention() -> AttentionFn:
 
 def version_on_disk(checkpoint: str) -> str:
     """Changes when a file is replaced, so that ComfyUI loads it again."""
-    return runtime.versions(_files(runtime.model_path(checkpoint, FOLDER)))
+    return runtime.versions(model_files(runtime.model_path(checkpoint, FOLDER)))
 
 
 def choices() -> list[str]:
@@ -116,11 +115,3 @@ def where_to_get() -> str:
         f"put {TRANSFORMER_FILE} (its pieces joined) and {AUTOENCODER_FILE}, or a converted file, "
         f"into {runtime.model_folder(FOLDER)}"
     )
-
-
-def _files(path: Path) -> list[Path]:
-    """The files of a model: a release's transformer takes the autoencoder that lies beside it."""
-    autoencoder = path.with_name(AUTOENCODER_FILE)
-    if path.suffix in PICKLES and path.name != AUTOENCODER_FILE and autoencoder.is_file():
-        return [path, autoencoder]
-    return [path]

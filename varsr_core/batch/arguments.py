@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str]) -> Command:
     family.add_to(parser)
     _add_running(parser)
     found = parser.parse_args(arguments)
-    model = str(family.default) if found.model == DEFAULT_MODEL else os.path.abspath(found.model)
+    model = _model(found.model, found.family)
     by_scale = found.size_by == OutputSize.mode
     size = OutputSize(found.size_by, found.scale if by_scale else found.target)
     work = Work(
@@ -87,6 +87,16 @@ def parse(arguments: Sequence[str]) -> Command:
     naming = Naming(Path(os.path.abspath(found.output)), found.name, work.form, fields, mask)
     workers = _in_range("workers", found.workers, 0, 4096)
     return Command(found.inputs, naming, work, found.json, found.ray, workers)
+
+
+def _model(asked: str, family: str) -> str:
+    """Path of the model file."""
+    default = FAMILIES[family].default
+    if asked != DEFAULT_MODEL:
+        return os.path.abspath(asked)
+    if default is None:
+        raise InputError(f"no model of {family} comes with the pack; name its file with --model")
+    return str(default)
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> int:
@@ -142,7 +152,7 @@ def _add_restoring(parser: argparse.ArgumentParser) -> None:
             help=f"{text} (default: %(default)s)",
         )
 
-    add("--model", DEFAULT_MODEL, "file of a model, or the small one that comes with the pack")
+    add("--model", DEFAULT_MODEL, "file of a model, or the small VARSR that comes with the pack")
     add("--dtype", "auto", "of the weights", DTYPE_CHOICES)
     add("--scale", OutputSize.value, "output size divided by input size")
     add("--size-by", OutputSize.mode, "what fixes the output size", SIZE_MODES)

@@ -37,7 +37,7 @@ class Model:
         self.device = pick_device(work.device)
         dtype = pick_dtype(work.dtype, self.device)
         self.network = self.family.build(read_model(work), dtype).to(self.device)
-        self.tile_bytes = self.family.tile_bytes(self.network)
+        self.tile_bytes = self.family.tile_bytes(self.network, work.choices)
 
     def restore(self, pixels: Tensor, mask: Tensor | None, on_progress: ProgressFn) -> Tensor:
         """pixels: (B, C, H, W) in [0, 1]; see `upscale()`, which does all of it."""

@@ -61,6 +61,10 @@ def _restorer(network: VARSR, choices: VARSRChoices) -> VARSRRestorer:
     return VARSRRestorer(network, choices.sampling, choices.refining)
 
 
+def _tile_bytes(network: VARSR, choices: VARSRChoices) -> int:
+    return tile_bytes(network)
+
+
 VARSR_IN_BATCH = BatchFamily(
-    NANO_FILE, _add_to, _choices, model_files, _build, _restorer, tile_bytes
+    NANO_FILE, _add_to, _choices, model_files, _build, _restorer, _tile_bytes
 )

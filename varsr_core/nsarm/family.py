@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from ..errors import CheckpointError
 from ..family import Family, StateDict
 from .model import check_weights, fix_dtype
+from .release import AUTOENCODER_FILE, TRANSFORMER_FILE
 from .row_scaled import pack
 from .weights import convert
 
 COMPLETE, TRANSFORMER, MAPS, AUTOENCODER = (
     "complete model", "transformer", "map network", "autoencoder"
 )  # fmt: skip
-TRANSFORMER_FILE = "NSARM.pth"
-AUTOENCODER_FILE = "infinity_vae_d56_f8_14_patchify.pth"
 
 CONVERTED_ROOTS = {"vae", "maps", "transformer"}
 AUTOENCODER_NAMES = ("encoder.", "decoder.", "quantize.", "quantizer.")
