@@ -31,12 +31,20 @@ class Stream:
         self.done += 1
 
 
+def half_there(network: torch.nn.Module) -> None:
+    """Has ComfyUI move about half of a network's weights to the card, where they are lost."""
+    patcher = import_module("comfy.model_patcher").ModelPatcher(network, CARD, torch.device("cpu"))
+    patcher.load(CARD, lowvram_model_memory=sum(p.nbytes for p in network.parameters()) // 2)
+
+
 def copies(network: torch.nn.Module, work: Callable[[], object]) -> dict[str, Any]:
     """How the layers of a network get their weights while `work` runs on the card.
 
     layers:           that ran
     left out:         that did not run
-    without a stream: kinds of layers that did not ask for one stream each time they ran
+    there:            those of them that have their weights on the card already
+    without a stream: kinds of the others that did not ask for one stream each time they ran
+    for nothing:      layers that asked for one with their weights there
     unfinished:       streams that were asked for, and not given back
     """
     management = import_module("comfy.model_management")
@@ -65,10 +73,16 @@ def copies(network: torch.nn.Module, work: Callable[[], object]) -> dict[str, An
         for hook in hooks:
             hook.remove()
         getattr(management, "STREAM_CAST_BUFFERS", {}).pop(stream, None)
+    there = {n for n in ran if all(p.device == CARD for p in layers[n].parameters())}
+    waiting = ran.keys() - there
     return {
         "layers": len(ran),
         "left out": sorted(layers.keys() - ran.keys()),
-        "without a stream": sorted({type(layers[n]).__name__ for n in ran if asked[n] != ran[n]}),
+        "there": len(there),
+        "without a stream": sorted(
+            {type(layers[n]).__name__ for n in waiting if asked[n] != ran[n]}
+        ),
+        "for nothing": sorted(there & asked.keys()),
         "unfinished": asked.total() - stream.done,
     }
 

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from comfy_card import CARD, copies
+from comfy_card import CARD, copies, half_there
 from torch import Tensor
 
 CHECKPOINT = "micro.safetensors"
@@ -176,7 +176,7 @@ class Inside:
         return _largest_difference(self.restore(small), whole)
 
     def copies(self, weights: str) -> dict[str, Any]:
-        """How weights come to a card that holds none of them; see comfy_card.py."""
+        """How weights come to a card that holds none or half of them; see comfy_card.py."""
         accelerate = self.module("nodes.accelerate").Accelerate
         loaded = accelerate.execute(self.load("bf16"), "off", weights, 0)[0]
         network = loaded.network
@@ -191,7 +191,9 @@ class Inside:
                 restorer.step(state, k)
             network.decode(state.latent)
 
-        return copies(network, work)
+        nothing = copies(network, work)
+        half_there(network)
+        return {"nothing there": nothing, "half there": copies(network, work)}
 
     def load(self, dtype: str = "fp32") -> Any:
         return self.module("nodes.varsr_loading").load(CHECKPOINT, dtype)

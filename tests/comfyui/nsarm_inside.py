@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from comfy_card import CARD, copies
+from comfy_card import CARD, copies, half_there
 from comfy_inside import load_pack
 from torch import Tensor
 
@@ -89,7 +89,7 @@ class Inside:
         }
 
     def copies(self, file: str) -> dict[str, Any]:
-        """How weights come to a card that holds none of them; see comfy_card.py."""
+        """How weights come to a card that holds none or half of them; see comfy_card.py."""
         network = self.load(file, "bf16").network
         restorer = self.module("varsr_core.nsarm.restorer").NSARMRestorer(
             network, self.module("varsr_core.nsarm.sample").SampleSettings(temperature=0)
@@ -103,7 +103,9 @@ class Inside:
                 restorer.step(state, k)
             network.decode(state.latent)
 
-        return copies(network, work)
+        nothing = copies(network, work)
+        half_there(network)
+        return {"nothing there": nothing, "half there": copies(network, work)}
 
     def out_of_memory(self) -> dict[str, Any]:
         """A run in which only `fitting` tiles fit into memory, after more were tried."""

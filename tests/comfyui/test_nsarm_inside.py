@@ -52,10 +52,19 @@ def test_every_layer_copies_its_weights_beside_the_work_before(
     inside: dict[str, Any], file: str
 ) -> None:
     """On a stream of ComfyUI's for each time that it runs, given back behind its work."""
-    found = inside["copies"][file]
+    found = inside["copies"][file]["nothing there"]
     assert found["layers"] > 100
     assert found["left out"] == []
     assert found["without a stream"] == ["Table"]  # small, copied where the work runs
+    assert found["unfinished"] == 0
+
+
+@pytest.mark.parametrize("file", ["micro_bf16", "micro_fp8"])
+def test_only_layers_that_wait_elsewhere_are_copied(inside: dict[str, Any], file: str) -> None:
+    found = inside["copies"][file]["half there"]
+    assert 0 < found["there"] < found["layers"]
+    assert found["for nothing"] == []
+    assert found["without a stream"] in ([], ["Table"])
     assert found["unfinished"] == 0
 
 
