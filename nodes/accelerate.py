@@ -14,6 +14,7 @@ from ..varsr_core.recorded import Recorder
 from ..varsr_core.varsr.acceleration import accelerated, in_float8, is_in_float8
 from ..varsr_core.varsr.sample import SampleSettings
 from . import inputs, runtime
+from .offloading import OffloadableFloat8Linear
 from .runtime import LoadedModel, schema
 from .sockets import VARSRModel
 
@@ -81,7 +82,9 @@ class Accelerate(io.ComfyNode):
 
 def _in_float8(model: LoadedModel) -> LoadedModel:
     """A model of its own: ComfyUI loads and unloads it apart from the one it was made of."""
-    network = in_float8(runtime.own_weights(model), model.network, runtime.operations())
+    network = in_float8(
+        runtime.own_weights(model), model.network, runtime.operations(), OffloadableFloat8Linear
+    )
     managed = runtime.manage(network, model.tile_bytes, model.sides)
     return replace(managed, unguided_scales=model.unguided_scales)
 

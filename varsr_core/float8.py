@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .placement import bring
+
 FLOAT8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FLOAT8).max
 # Products of 8-bit numbers need sides that are multiples of this,
@@ -63,7 +65,8 @@ class Float8Linear(nn.Module):
     """A linear layer with its weight in float8; the bias stays as it was.
 
     On a device that multiplies 8-bit numbers its input is rounded to them, too; elsewhere only the
-    weight is, and what is saved is memory. Brings its weights to its input where a host left them.
+    weight is, and what is saved is memory. Brings its weights to its input where a host left them;
+    a host with a way of its own to do that overrides `forward`.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -75,17 +78,21 @@ class Float8Linear(nn.Module):
         self.aligned = not any(side % ALIGNMENT for side in weight.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, scale = self.weight.to(x.device), self.scale.to(x.device)
-        bias = None if self.bias is None else self.bias.to(x)
+        bias = None if self.bias is None else bring(self.bias, x, x.dtype)
+        return self.product(x, bring(self.weight, x), bias)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """weight: in float8, and bias: in the dtype of x; both on its device."""
+        scale = bring(self.scale, x)
         if self.aligned and x.dtype == torch.bfloat16 and multiplies_float8(x.device):
             product = multiply(x, weight, scale)
             return product if bias is None else product + bias
         return F.linear(x, weight.to(x.dtype) * scale.to(x.dtype)[:, None], bias)
 
 
-def store_in_float8(module: nn.Module) -> None:
+def store_in_float8(module: nn.Module, layer: type[Float8Linear] = Float8Linear) -> None:
     """Replaces all linear layers below `module`."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(parent, name, Float8Linear(child))
+                setattr(parent, name, layer(child))

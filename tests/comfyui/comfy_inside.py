@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from comfy_card import CARD, copies, half_there
 from torch import Tensor
 
 CHECKPOINT = "micro.safetensors"
@@ -28,20 +29,25 @@ ATTENTION_SHAPES = ((1, 2, 17, 17, 16), (2, 4, 16, 33, 16), (2, 3, 81, 400, 64))
 
 
 def main() -> None:
-    host, pack, base = sys.argv[1:]
-    sys.path.insert(0, host)
-    options = import_module("comfy.cli_args").args
-    options.cpu, options.base_directory = True, base
-    import_module("utils.extra_config")  # as main.py does, before nodes.py puts comfy/ in front
-    asyncio.run(import_module("nodes").load_custom_node(pack))
-    inside = Inside(pack.replace(".", "_x_"))  # the name ComfyUI gives the package
+    inside = Inside(load_pack(*sys.argv[1:]))
     measured = {
         "attention": inside.attention(),
         "partial load": inside.partial_load(),
         "out of memory": inside.out_of_memory(),
         "acceleration": inside.acceleration(),
+        "copies": {weights: inside.copies(weights) for weights in ("as loaded", "fp8")},
     }
     sys.stdout.write(json.dumps(measured))
+
+
+def load_pack(host: str, pack: str, base: str) -> str:
+    """Turns this process into ComfyUI on the CPU; returns the name it gives the pack's package."""
+    sys.path.insert(0, host)
+    options = import_module("comfy.cli_args").args
+    options.cpu, options.base_directory = True, base
+    import_module("utils.extra_config")  # as main.py does, before nodes.py puts comfy/ in front
+    asyncio.run(import_module("nodes").load_custom_node(pack))
+    return pack.replace(".", "_x_")
 
 
 class Inside:
@@ -169,8 +175,28 @@ class Inside:
         small.patcher.load(torch.device("cpu"), lowvram_model_memory=1)
         return _largest_difference(self.restore(small), whole)
 
-    def load(self) -> Any:
-        return self.module("nodes.varsr_loading").load(CHECKPOINT, "fp32")
+    def copies(self, weights: str) -> dict[str, Any]:
+        """How weights come to a card that holds none or half of them; see comfy_card.py."""
+        accelerate = self.module("nodes.accelerate").Accelerate
+        loaded = accelerate.execute(self.load("bf16"), "off", weights, 0)[0]
+        network = loaded.network
+        restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(network)
+        seeds = [self.module("varsr_core.noise").TileSeed(0, 0)]
+
+        def work() -> None:
+            lq = torch.empty(1, 3, restorer.tile_size, restorer.tile_size, device=CARD)
+            network.encode_latent(lq)
+            state = restorer.start(lq, seeds)
+            for k in range(restorer.steps):
+                restorer.step(state, k)
+            network.decode(state.latent)
+
+        nothing = copies(network, work)
+        half_there(network)
+        return {"nothing there": nothing, "half there": copies(network, work)}
+
+    def load(self, dtype: str = "fp32") -> Any:
+        return self.module("nodes.varsr_loading").load(CHECKPOINT, dtype)
 
     def restore(self, loaded: Any, *, at_once: int = 1) -> Tensor:
         """A picture of six tiles, none waiting for another, through the nodes' own execution."""

@@ -7,7 +7,6 @@ Prints one JSON object; see test_nsarm_inside.py for what is expected of it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from dataclasses import replace
@@ -15,25 +14,22 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from comfy_card import CARD, copies, half_there
+from comfy_inside import load_pack
 from torch import Tensor
 
 CPU = torch.device("cpu")
 
 
 def main() -> None:
-    host, pack, base = sys.argv[1:]
-    sys.path.insert(0, host)
-    options = import_module("comfy.cli_args").args
-    options.cpu, options.base_directory = True, base
-    import_module("utils.extra_config")
-    asyncio.run(import_module("nodes").load_custom_node(pack))
-    inside = Inside(pack.replace(".", "_x_"))
+    inside = Inside(load_pack(*sys.argv[1:]))
     measured = {
         "partial load": {
             file: inside.partial_load(file) for file in ("micro_fp32", "micro_bf16", "micro_fp8")
         },
         "out of memory": inside.out_of_memory(),
         "parts": inside.parts(),
+        "copies": {file: inside.copies(file) for file in ("micro_bf16", "micro_fp8")},
     }
     sys.stdout.write(json.dumps(measured))
 
@@ -47,8 +43,8 @@ class Inside:
     def module(self, name: str) -> Any:
         return import_module(f"{self.package}.{name}")
 
-    def load(self, file: str = "micro_fp32") -> Any:
-        return self.module("nodes.nsarm_loading").load(f"{file}.safetensors", "fp32")
+    def load(self, file: str = "micro_fp32", dtype: str = "fp32") -> Any:
+        return self.module("nodes.nsarm_loading").load(f"{file}.safetensors", dtype)
 
     def restore(self, loaded: Any, *, at_once: int = 1, restorer: Any = None) -> Tensor:
         """A picture of six tiles, none waiting for another, through the nodes' own execution."""
@@ -91,6 +87,25 @@ class Inside:
             "buffers": [name for name, _ in loaded.network.named_buffers()],
             "difference": (self.restore(loaded) - whole).abs().max().item(),
         }
+
+    def copies(self, file: str) -> dict[str, Any]:
+        """How weights come to a card that holds none or half of them; see comfy_card.py."""
+        network = self.load(file, "bf16").network
+        restorer = self.module("varsr_core.nsarm.restorer").NSARMRestorer(
+            network, self.module("varsr_core.nsarm.sample").SampleSettings(temperature=0)
+        )
+        seeds = [self.module("varsr_core.noise").TileSeed(0, 0)]
+
+        def work() -> None:
+            side = network.config.lq_size
+            state = restorer.start(torch.empty(1, 3, side, side, device=CARD), seeds)
+            for k in range(restorer.steps):
+                restorer.step(state, k)
+            network.decode(state.latent)
+
+        nothing = copies(network, work)
+        half_there(network)
+        return {"nothing there": nothing, "half there": copies(network, work)}
 
     def out_of_memory(self) -> dict[str, Any]:
         """A run in which only `fitting` tiles fit into memory, after more were tried."""

@@ -53,6 +53,27 @@ def test_offloaded_model_gives_the_same_picture(inside: dict[str, Any]) -> None:
     assert inside["partial load"]["difference"] < EXACT
 
 
+@pytest.mark.parametrize("weights", ["as loaded", "fp8"])
+def test_every_layer_copies_its_weights_beside_the_work_before(
+    inside: dict[str, Any], weights: str
+) -> None:
+    """On a stream of ComfyUI's for each time that it runs, given back behind its work."""
+    found = inside["copies"][weights]["nothing there"]
+    assert found["layers"] > 100
+    assert found["left out"] == ["quantizer.phi.3"]  # the last scale's, which is skipped
+    assert found["without a stream"] == ["HeadScale"]  # some bytes, copied where the work runs
+    assert found["unfinished"] == 0
+
+
+@pytest.mark.parametrize("weights", ["as loaded", "fp8"])
+def test_only_layers_that_wait_elsewhere_are_copied(inside: dict[str, Any], weights: str) -> None:
+    found = inside["copies"][weights]["half there"]
+    assert 0 < found["there"] < found["layers"]
+    assert found["for nothing"] == []
+    assert found["without a stream"] in ([], ["HeadScale"])
+    assert found["unfinished"] == 0
+
+
 def test_tiles_that_do_not_fit_together_are_tried_again_apart(inside: dict[str, Any]) -> None:
     assert inside["out of memory"]["2"]["tried"] == [4, 2, 2, 2]
     assert inside["out of memory"]["2"]["difference"] < BATCHED

@@ -47,6 +47,27 @@ def test_every_parameter_can_be_offloaded_and_the_picture_stays(
     assert partial["difference"] < 1e-6
 
 
+@pytest.mark.parametrize("file", ["micro_bf16", "micro_fp8"])
+def test_every_layer_copies_its_weights_beside_the_work_before(
+    inside: dict[str, Any], file: str
+) -> None:
+    """On a stream of ComfyUI's for each time that it runs, given back behind its work."""
+    found = inside["copies"][file]["nothing there"]
+    assert found["layers"] > 100
+    assert found["left out"] == []
+    assert found["without a stream"] == ["Table"]  # small, copied where the work runs
+    assert found["unfinished"] == 0
+
+
+@pytest.mark.parametrize("file", ["micro_bf16", "micro_fp8"])
+def test_only_layers_that_wait_elsewhere_are_copied(inside: dict[str, Any], file: str) -> None:
+    found = inside["copies"][file]["half there"]
+    assert 0 < found["there"] < found["layers"]
+    assert found["for nothing"] == []
+    assert found["without a stream"] in ([], ["Table"])
+    assert found["unfinished"] == 0
+
+
 def test_tiles_that_do_not_fit_together_are_tried_again_apart(inside: dict[str, Any]) -> None:
     assert inside["out of memory"]["2"]["tried"] == [4, 2, 2, 2]
     assert inside["out of memory"]["1"]["tried"] == [4, 2, 1, 1, 1, 1, 1, 1]

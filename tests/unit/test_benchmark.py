@@ -81,3 +81,24 @@ def test_a_model_agrees_with_itself_wholly_and_with_a_coarser_one_in_part(monkey
     assert picture.shape == (1, 3, 64, 64)
     shares = [(a == b).double().mean().item() for a, b in zip(coarse, ids, strict=True)]
     assert 0 < sum(shares) < len(ids)
+
+
+def test_pruning_runs_the_share_of_tokens_it_keeps(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(TOOLS / "benchmarks"), str(TOOLS), *sys.path])
+    import models
+    import pruning
+
+    from varsr_core.kv_cache import KVCache
+
+    model, seen, whole = models.micro_model(), [], KVCache.advance
+    monkeypatch.setattr(KVCache, "advance", lambda self, n: (seen.append(n), whole(self, n)))
+    image = models.picture(24, 20)
+    expected = pruning.restored(pruning.VARSRRestorer(model), image)[0]
+    for shares, tokens in (((0.0, 0.0), [9, 16]), ((0.4, 0.75), [5, 4])):
+        for fill in pruning.FILLS:
+            seen.clear()
+            way = pruning.PruningRestorer(model, shares=shares, fill=fill)
+            found = pruning.restored(way, image)[0]
+            assert seen[2:4] == tokens
+            assert found.shape == expected.shape
+            assert torch.equal(found, expected) == (not any(shares))

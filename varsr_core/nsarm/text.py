@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..placement import bring
 from .config import TransformerConfig
 
 EPS = 1e-6
@@ -38,7 +39,7 @@ class Table(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
 
     def forward(self, like: Tensor) -> Tensor:
-        return self.weight.to(like)
+        return bring(self.weight, like, like.dtype)
 
 
 class TextEncoder(nn.Module):

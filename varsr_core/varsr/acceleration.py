@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compiled import Compiler
-from ..float8 import FLOAT8, store_in_float8
+from ..float8 import FLOAT8, Float8Linear, store_in_float8
 from ..kv_cache import KVCache
 from ..recorded import Recorder
 from .model import VARSR
@@ -75,7 +75,12 @@ def accelerated(
     return other
 
 
-def in_float8(weights: Mapping[str, Tensor], like: VARSR, operations: ModuleType = nn) -> VARSR:
+def in_float8(
+    weights: Mapping[str, Tensor],
+    like: VARSR,
+    operations: ModuleType = nn,
+    layer: type[Float8Linear] = Float8Linear,
+) -> VARSR:
     """A model whose blocks, of transformer and refiner, hold their weights in 8 bits.
 
     All that comes before and behind them, e.g. the head, is small and stays as it is: there the
@@ -83,6 +88,7 @@ def in_float8(weights: Mapping[str, Tensor], like: VARSR, operations: ModuleType
 
     weights: under our names
     like:    a model of these sizes, for dtype, attention and fingerprint; run as it is, too
+    layer:   what takes the place of the blocks' linear layers
     """
     model = build_model(
         {**weights, **size_tensors(like.config)},
@@ -95,8 +101,8 @@ def in_float8(weights: Mapping[str, Tensor], like: VARSR, operations: ModuleType
     for block, other in zip(model.transformer.blocks, like.transformer.blocks, strict=True):
         block.pointwise = other.pointwise
     with torch.inference_mode(False):
-        store_in_float8(model.transformer.blocks)
-        store_in_float8(model.refiner.blocks)
+        store_in_float8(model.transformer.blocks, layer)
+        store_in_float8(model.refiner.blocks, layer)
     return model
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..cpu_attention import cpu_attention, worthwhile
 from ..kv_cache import KVCache
+from ..placement import bring
 from ..rope import map_positions, rope_table
 from ..scales import ScaleSchedule
 from .config import TransformerConfig
@@ -40,7 +41,7 @@ class HeadScale(nn.Module):
 
     def forward(self, like: Tensor) -> Tensor:
         """(H, 1, 1) float32, on the device of `like`."""
-        return self.weight.to(like.device, torch.float32)[:, None, None]
+        return bring(self.weight, like, torch.float32)[:, None, None]
 
 
 class Block(nn.Module):

@@ -1,0 +1,62 @@
+"""What ComfyUI keeps of the released models on small cards; see cards_inside.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from comfy_server import HOST_VERSIONS, ONE_THREAD
+
+SCRIPT = Path(__file__).with_name("cards_inside.py")
+SMALL = ("8", "6")  # gigabytes
+
+
+@pytest.fixture(scope="module", params=HOST_VERSIONS)
+def cards(
+    request: pytest.FixtureRequest,
+    hosts: dict[str, Path],
+    pack_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, dict[str, dict[str, int]]]:
+    """What cards_inside.py prints."""
+    base = tmp_path_factory.mktemp("cards")
+    (base / "models").mkdir()
+    command = [sys.executable, SCRIPT, hosts[request.param], pack_dir, base]
+    run = subprocess.run(
+        command, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("weights", ["bf16", "fp8"])
+def test_varsr_fits_onto_cards_of_8_and_6_gb(cards, weights: str) -> None:
+    found = [cards[f"VARSR {weights}"][size] for size in SMALL]
+    assert all(card["there"] == card["whole"] for card in found)
+
+
+@pytest.mark.parametrize("weights", ["bf16", "fp8"])
+def test_nsarm_lies_on_cards_of_8_and_6_gb_in_part(cards, weights: str) -> None:
+    """The rest waits in system memory, to be copied layer by layer."""
+    found = [cards[f"NSARM {weights}"][size] for size in SMALL]
+    assert all(1e9 < card["there"] < card["whole"] for card in found)
+    assert found[0]["there"] > found[1]["there"]
+
+
+def test_work_on_a_tile_has_room_beside_the_weights_that_stay(cards) -> None:
+    for weights in ("bf16", "fp8"):
+        card = cards[f"VARSR {weights}"]["3"]
+        assert 0 < card["there"] < card["whole"]
+        assert card["there"] + card["working"] < 3e9
+
+
+def test_8_bits_halve_what_is_left(cards) -> None:
+    left = [
+        cards[f"NSARM {weights}"]["8"]["whole"] - cards[f"NSARM {weights}"]["8"]["there"]
+        for weights in ("bf16", "fp8")
+    ]
+    assert left[1] < left[0] / 2

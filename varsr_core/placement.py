@@ -1,0 +1,15 @@
+"""Weights that a host has left in system memory, brought to the work that needs them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def bring(weight: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """`weight` where x is, in its own dtype or another.
+
+    To a GPU without waiting: a plain copy would hold the program up until all work that is queued
+    there is done, and with it the copies of large weights that a host has under way meanwhile.
+    """
+    return weight.to(x.device, dtype or weight.dtype, non_blocking=x.is_cuda)
