@@ -60,13 +60,14 @@ def read_apart(path, spans):
     return found, sought
 
 
-X264 = "scenecut=0:"
+OPEN = {
+    "libx264": {"bf": "3", "x264-params": "scenecut=0:b-adapt=0:open-gop=1"},
+    "libx265": {"x265-params": "scenecut=0:b-adapt=0:open-gop=1:bframes=4:log-level=none"},
+}
+REFRESHED = {"x264-params": "intra-refresh=1:bframes=0:scenecut=0"}
 SOURCES = [
     ("libx264", ".mp4", {"bf": "3"}, "yuv420p"),
-    ("libx264", ".mkv", {"bf": "3", "x264-params": X264 + "open-gop=1:b-pyramid=normal"}, "yuv420p"),
-    ("libx264", ".mp4", {"bf": "3", "x264-params": X264 + "open-gop=1:b-pyramid=normal"}, "yuv420p"),
-    ("libx265", ".mp4", {"x265-params": "open-gop=1:bframes=4:log-level=none"}, "yuv420p"),
-    ("libx265", ".mkv", {"x265-params": "open-gop=1:bframes=4:log-level=none"}, "yuv420p"),
+    *((codec, suffix, OPEN[codec], "yuv420p") for codec in OPEN for suffix in (".mp4", ".mkv")),
     ("libsvtav1", ".mkv", {"preset": "10", "svtav1-params": "irefresh-type=1"}, "yuv420p"),
     ("libvpx-vp9", ".webm", {"deadline": "realtime", "cpu-used": "8"}, "yuv420p"),
     ("libvpx-vp9", ".webm", {"cpu-used": "5", "lag-in-frames": "16"}, "yuv420p"),
@@ -74,7 +75,6 @@ SOURCES = [
     ("mpeg2video", ".mkv", {"bf": "2", "q:v": "3"}, "yuv420p"),
     ("mpeg4", ".mp4", {"bf": "2", "q:v": "3"}, "yuv420p"),
     ("prores_ks", ".mov", {}, "yuv422p10le"),
-    ("dnxhd", ".mov", {"profile": "dnxhr_sq"}, "yuv422p"),
     ("mjpeg", ".mov", {}, "yuvj420p"),
     ("ffv1", ".mkv", {}, "yuv420p"),
 ]
@@ -84,18 +84,66 @@ def name_of(source):
     return "".join(source[:2]) + ".".join(source[2].values())
 
 
+def check(path):
+    """Every span, read by itself, holds what the whole film holds there; returns those sought."""
+    whole = seen(FilmReader(path).span(FIRST, LAST))
+    assert len(whole) == FRAMES
+    spans = spans_of(path)
+    apart, sought = read_apart(path, spans[::-1])
+    assert [frame for span in spans for frame in apart[span]] == whole
+    reader = FilmReader(path)
+    assert [frame for span in spans for frame in seen(reader.span(*span))] == whole
+    assert not reader.sought
+    return sought, len(spans)
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
 def test_frames_of_a_span_do_not_depend_on_what_was_read_before(tmp_path, source):
     codec, suffix, options, form = source
     path = make(tmp_path / f"clip{suffix}", codec, options, form=form)
-    spans = spans_of(path)
-    wanted = {span: seen(FilmReader(path).span(FIRST, LAST)) for span in spans[:1]}
-    whole = wanted[spans[0]]
-    assert len(whole) == FRAMES
-    backwards, sought = read_apart(path, spans[::-1])
-    assert [frame for span in spans for frame in backwards[span]] == whole
-    assert sought == len(spans) - 1
-    reader = FilmReader(path)
-    assert [frame for span in spans for frame in seen(reader.span(*span))] == whole
-    assert not reader.sought
-    
+    sought, count = check(path)
+    assert sought == count - 1
+
+
+@pytest.mark.parametrize("codec", OPEN)
+def test_this_test_has_frames_that_need_what_lies_before_a_key_frame(tmp_path, codec):
+    path = make(tmp_path / "clip.mp4", codec, OPEN[codec])
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    keys = [packet.pts for packet in packets if packet.is_keyframe]
+    after = [packets[n + 1].pts for n, packet in enumerate(packets[:-1]) if packet.is_keyframe]
+    assert len(keys) > 5
+    assert sum(b < a for a, b in zip(keys, after, strict=False)) > 3
+
+
+def test_uneven_times_are_told_apart(tmp_path):
+    times = [n + n * n // 40 for n in range(FRAMES)]
+    sought, count = check(make(tmp_path / "clip.mp4", "libx264", {"bf": "3"}, times))
+    assert sought == count - 1
+
+
+def test_film_that_is_refreshed_bit_by_bit_is_read_from_the_beginning(tmp_path):
+    """What is marked as a key frame there is not a whole one."""
+    path = make(tmp_path / "clip.mp4", "libx264", REFRESHED)
+    with av.open(path) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) > 3
+    assert check(path)[0] == 0
+
+
+@pytest.mark.parametrize("codec", ["libx265", "mpeg4", "mpeg2video"])
+def test_film_with_wrong_key_frames_is_read_from_the_beginning(tmp_path, codec):
+    """Of other codecs, FFmpeg finds by itself which frames are key frames."""
+    path = make(tmp_path / "clip.mp4", codec)
+    wrong = str(tmp_path / "wrong.mp4")
+    with av.open(path) as source, av.open(wrong, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None:
+                packet.stream, packet.is_keyframe = stream, number % GROUP in (0, 5, 9)
+                target.mux(packet)
+    sought, count = check(wrong)
+    assert sought < count - 1
+
+
+def test_avi_is_read_from_the_beginning(tmp_path):
+    assert check(make(tmp_path / "clip.avi", "mpeg4", {"bf": "2"}))[0] == 0

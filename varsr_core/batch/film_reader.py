@@ -15,8 +15,9 @@ FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
 # Those where frames after a key frame were found to be the same, whether or not what lies before
 # it was read (tests/unit/test_film_reader.py). Of others all is read from the beginning.
 SEEKABLE = {
-    "av1", "dnxhd", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
+    "av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
 }  # fmt: skip
+INTRA = 1  # type of a frame that is predicted from no other
 STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
 
 
@@ -63,7 +64,9 @@ class FilmReader:
     def __init__(self, path: str) -> None:
         self.path = path
         self._begin()
-        self.seekable = self.video.codec_context.name in SEEKABLE
+        # AVI has no time stamps; those that FFmpeg makes up depend on where it began.
+        timed = self.source.format.name != "avi"
+        self.seekable = timed and self.video.codec_context.codec.canonical_name in SEEKABLE
 
     def _begin(self) -> None:
         self.source = open_film(self.path)
@@ -83,6 +86,7 @@ class FilmReader:
         self.waiting: list[Any] = []  # read already, of the next span
         self.due: list[int] = []  # time stamps of packets whose frames are to come, after a seek
         self.latest, self.reached = FIRST, reached
+        self.key: int | None = None  # time stamp of a frame that is to prove to be a key frame
 
     def _decoded(self, packets: Iterator[Any]) -> Iterator[Any]:
         for packet in packets:
@@ -90,7 +94,11 @@ class FilmReader:
                 if packet.pts is None:
                     raise SeekError
                 self.due.append(packet.pts)
-            yield from packet.decode()
+            try:
+                frames = packet.decode()
+            except import_av("films").error.FFmpegError as error:
+                raise (SeekError if self.sought else error) from None
+            yield from frames
 
     def span(self, begin: int, end: int) -> Iterator[Any]:
         """Frames from `begin` to before `end`, in the time base of the film.
@@ -103,13 +111,15 @@ class FilmReader:
         found = []
         for frame in chain(self.waiting, self.frames):
             self.latest = self.latest if frame.pts is None else max(self.latest, frame.pts)
+            if frame.pts == self.key and frame.pict_type == INTRA:
+                self.key = None
             if self.latest >= end:
                 self.waiting = [frame]
                 break
             if self.latest < begin:
                 continue
             if self.sought:
-                if frame.is_corrupt:
+                if frame.is_corrupt or self.key is not None:
                     raise SeekError
                 found.append(frame.pts)
             yield frame
@@ -141,7 +151,7 @@ class FilmReader:
                 continue
             if packet.is_keyframe and packet.pts is not None and packet.pts <= begin:
                 self._at(chain([packet], packets), begin)
-                self.sought = True
+                self.sought, self.key = True, packet.pts
                 return True
         self.sought = True  # nowhere that can be read on from
         return False

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .film_encoder import FilmEncoder
 from .film_plan import guessed_frames
 from .film_reader import FilmReader, SeekError, told_plainly
@@ -20,6 +21,8 @@ from .packages import import_av
 from .progress_count import TileCount
 from .reading import read_mask
 from .segment_file import Table, write_packet, write_table
+
+REPEATING = ("matroska", "webm")  # containers of frames that may have the same time stamp
 
 
 class FilmRestorer:
@@ -72,12 +75,14 @@ class _Segment:
         self.job, self.reader, self.encoder = job, reader, encoder
         self.model, self.mask, self.count = model, mask, count
         self.hand: list[Any] = []  # frames not yet restored
-        self.seen = 0
+        self.seen, self.latest = 0, job.begin
         self.length = guessed_frames(reader.source) * job.share
         self.table = Table()
+        self.distinct = encoder.stream.container.format.name not in REPEATING
 
     def write(self, file: BinaryIO) -> None:
         for frame in self.reader.span(self.job.begin, self.job.end):
+            self._check_time(frame)
             self.hand.append(frame)
             if len(self.hand) >= self.model.work.together:
                 self._restore(file)
@@ -86,6 +91,18 @@ class _Segment:
         if self.seen:
             self._encode(file, None)
         write_table(file, self.table)
+
+    def _check_time(self, frame: Any) -> None:
+        """Refuses before the work what the container would refuse after it."""
+        if frame.pts is None:
+            return
+        repeated = frame.pts == self.latest and self.seen + len(self.hand) > 0
+        if frame.pts < self.latest or (repeated and self.distinct):
+            raise InputError(
+                f"a frame at time stamp {frame.pts} follows one at {self.latest}; give the film "
+                "proper time stamps, for instance by converting it to another container"
+            )
+        self.latest = frame.pts
 
     def _restore(self, file: BinaryIO) -> None:
         """The frames at hand."""
