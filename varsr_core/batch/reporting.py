@@ -29,7 +29,10 @@ class Report(Protocol):
         """See WatchFn."""
 
     def films(self, share: float, tiles: int) -> None:
-        """share: restored of all films that are not whole; tiles: of the segment just restored."""
+        """share: restored of all films that are not whole; tiles: of the segment just restored.
+
+        Shown with what is told next.
+        """
 
     def file(self, job: Job, outcome: Outcome) -> None:
         """One file is finished, well or not."""
@@ -111,7 +114,6 @@ class BarReport:
 
     def films(self, share: float, tiles: int) -> None:
         self.counter.films(share, tiles if self.remote else 0)
-        self._show()
 
     def file(self, job: Job, outcome: Outcome) -> None:
         self.counter.file(outcome, job.film or not self.remote)
@@ -158,7 +160,6 @@ class JSONReport:
 
     def films(self, share: float, tiles: int) -> None:
         self.counter.films(share, tiles if self.remote else 0)
-        self._progress()
 
     def file(self, job: Job, outcome: Outcome) -> None:
         self.counter.file(outcome, job.film or not self.remote)

@@ -92,7 +92,7 @@ class _Run:
             else:
                 pieces += missing
         self.films.tidy(jobs)
-        self.report.films(self.films.share, 0)
+        self.report.films(self.films.share, 0)  # by earlier runs
         if not pieces:
             return
         for outcome in pool(work, pieces, self.report.working):
@@ -103,6 +103,8 @@ class _Run:
             self.report.films(self.films.share, outcome.tiles)
             if outcome.fatal or ended:
                 self._note(film, ended or replace(outcome, name=film.name))
+            else:
+                self.report.working(0.0, 0.0)
 
     def _note(self, job: Job, outcome: Outcome) -> None:
         self.journal.record(job, self.settings, outcome)
