@@ -86,6 +86,8 @@ def test_joined_film_has_the_times_and_sound_of_one_encoded_at_once(
     assert films.frame_rate(result) == films.frame_rate(whole)
     assert decoding_times(result) == decoding_times(whole)
     assert files.left_behind(result.parent) == []
+    _, again = run(source, output="again")
+    assert files.hashes(again.parent) == files.hashes(result.parent)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -235,7 +237,7 @@ def test_killed_run_loses_only_the_segment_in_hand(tmp_path, options, capsys):
 
 def test_progress_counts_what_earlier_runs_did(tmp_path, run, cut, restored, capsys, monkeypatch):
     monkeypatch.setattr("varsr_core.batch.reporting.PAUSE_S", 0.0)
-    source = films.make_film(tmp_path / "clip.mp4", 2 * EACH + 8)
+    source = films.make_film(tmp_path / "clip.mp4", 3 * EACH)
     cut(EACH)
     restored["raised"] = {EACH + 2: KeyboardInterrupt()}
     run(source)

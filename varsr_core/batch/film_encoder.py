@@ -12,8 +12,8 @@ from torch import Tensor
 from .jobs import Work
 
 CODEC, CODEC_OF = "libx264", {"webm": "libvpx-vp9"}
-# With x264's code for AVX-512, frames of some sizes, 48x64 pixels for one, come out differently every
-# time; with that for AVX2 they do not.
+# With x264's code for AVX-512, frames of some sizes (48x64 pixels for one) come out differently
+# every time; with its code for AVX2 they do not.
 AVX_512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 REPEATABLE = {"x264-params": "asm=avx2"} if AVX_512 else {}
 SHALLOW = 8  # bits; a film of more is worked on with 16 and written with ten

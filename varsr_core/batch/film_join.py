@@ -30,7 +30,9 @@ def join_film(segments: Sequence[Job], part: Path, work: Work) -> None:
         _check_length(tables, source.streams.video[0].frames)
         av = import_av("films")
         container = CONTAINERS[Path(path).suffix.lower()][1]
-        with av.open(str(part), "w", format=container) as target:
+        # Without the names that Matroska draws at random, the same film is the same file.
+        options = {"fflags": "bitexact"} if container in ("matroska", "webm") else {}
+        with av.open(str(part), "w", format=container, options=options) as target:
             found = _write(source, target, segments, tables, work)
     for segment, table, count in zip(segments, tables, found, strict=True):
         if table.sought and len(table.packets) != count:
