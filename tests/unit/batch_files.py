@@ -18,7 +18,7 @@ from PIL import Image
 
 from varsr_core.batch.__main__ import main
 from varsr_core.batch.journal import NAME
-from varsr_core.batch.whole_files import ENDING
+from varsr_core.batch.part_files import ENDING
 from varsr_core.checkpoint import Checkpoint, fingerprint, save_checkpoint
 from varsr_core.varsr.family import VARSR_FAMILY
 

@@ -11,7 +11,7 @@ import film_files as films
 import numpy as np
 import pytest
 
-from varsr_core.batch import film_plan, films_in_hand
+from varsr_core.batch import film_encoder, film_plan, films_in_hand
 from varsr_core.batch.__main__ import INTERRUPTED, SOME_FAILED
 from varsr_core.batch.films_in_hand import FOLDER
 from varsr_core.batch.model import Model
@@ -210,6 +210,24 @@ def test_damaged_segment_is_restored_again(tmp_path, run, cut, restored):
     restored |= {"frames": 0, "raised": {}}
     assert run(source)[0] == 0
     assert restored["frames"] == FRAMES - EACH
+
+
+def test_segments_of_another_encoder_are_restored_again(
+    tmp_path, run, cut, restored, monkeypatch, caplog
+):
+    source = films.make_film(tmp_path / "clip.mp4", FRAMES)
+    cut(EACH)
+    restored["raised"] = {EACH + 5: KeyboardInterrupt()}
+    run(source)
+    restored["raised"] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(film_encoder, "REPEATABLE", {"x264-params": "bframes=0"})
+        assert run(source)[0] == SOME_FAILED
+    assert "another version of PyAV" in caplog.text
+    restored["frames"] = 0
+    for code in (SOME_FAILED, 0):  # whose the segments are is not known before they are joined
+        assert run(source)[0] == code
+    assert restored["frames"] == FRAMES
 
 
 def test_killed_run_loses_only_the_segment_in_hand(tmp_path, options, capsys):

@@ -11,10 +11,10 @@ from .films_in_hand import FilmsInHand
 from .jobs import Job, Outcome, Work
 from .journal import Journal
 from .model import read_model
+from .part_files import remove_parts
 from .progress_count import WatchFn
 from .reporting import Report
 from .sources import Naming, find_jobs
-from .whole_files import remove_parts
 from .worker import Worker
 
 Pool = Callable[[Work, Sequence[Job], WatchFn], Iterator[Outcome]]

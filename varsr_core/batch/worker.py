@@ -16,9 +16,9 @@ from .film_join import join_film
 from .films import FilmRestorer
 from .jobs import Job, Outcome, Work
 from .model import Model
+from .part_files import whole_result
 from .progress_count import TileCount, WatchFn
 from .reading import Picture, read_mask, read_picture
-from .whole_files import whole_file
 from .writing import check_writable, write_picture
 
 
@@ -101,7 +101,7 @@ class Worker:
         began = time.perf_counter()
         path = Path(read.job.output)
         try:
-            with whole_file(path) as part:
+            with whole_result(path) as part:
                 write_picture(result, read.picture, part, path.suffix, self.work.form)
                 size = part.stat().st_size
         except Exception as error:
@@ -117,7 +117,7 @@ class Worker:
             return replace(outcome, error=self.given_up[job.source])
         count = TileCount(self.watch)
         try:
-            with whole_file(Path(job.output)) as part:
+            with whole_result(Path(job.output)) as part:
                 self.films.restore(job, part, count)
                 if job.stamp() != job.made_from:
                     raise InputError("it was changed meanwhile; run the same command again")
@@ -134,7 +134,7 @@ def joined(film: Job, segments: Sequence[Job], work: Work) -> Outcome:
     began = time.perf_counter()
     outcome = Outcome(film.name, stamp=segments[0].made_from)
     try:
-        with whole_file(Path(film.output)) as part:
+        with whole_result(Path(film.output)) as part:
             join_film(segments, part, work)
             outcome = replace(outcome, content_hash=film.content_hash(), bytes=part.stat().st_size)
             if film.stamp() != outcome.stamp:
