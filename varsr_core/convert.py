@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
 from .errors import CheckpointError
 from .float8 import FLOAT8
-from .pieces import whole_files
+from .pieces import joined_pieces
 
 DTYPES = {
     "fp32": torch.float32,
@@ -31,7 +31,7 @@ def convert_files(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
 
     paths: one converted file, or the files of one release; pieces of a file are joined first
     """
-    with whole_files(paths, output.parent) as whole:
+    with joined_pieces(paths, output.parent) as whole:
         _convert_whole(whole, output, dtype)
 
 

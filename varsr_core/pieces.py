@@ -16,7 +16,7 @@ PIECE = re.compile(r"(.+)_part_?([a-z]{2}|\d+)")  # NSARM_part_aa, model_part_01
 
 
 @contextmanager
-def whole_files(paths: Sequence[Path], folder: Path) -> Iterator[list[Path]]:
+def joined_pieces(paths: Sequence[Path], folder: Path) -> Iterator[list[Path]]:
     """The files, pieces joined to files of `folder`, which are removed again.
 
     Raises CheckpointError when a piece is missing or the disk has no room.

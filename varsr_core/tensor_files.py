@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from .deferred import Deferred
 from .errors import CheckpointError
+from .whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -137,21 +137,18 @@ def write_safetensors(
     encoded += b" " * (-(len(encoded) + 8) % ALIGNMENT)
     path.parent.mkdir(parents=True, exist_ok=True)
     check_space(path, end + len(encoded) + 8)
-    temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("wb") as file:
+        with (
+            whole_file(path, path.with_name(path.name + ".part")) as part,
+            part.open("wb") as file,
+        ):
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             for name, tensor in ordered:
                 data = tensor.detach().to("cpu", cast(name, tensor)).contiguous()
                 file.write(data.reshape(-1).view(torch.uint8).numpy())
                 on_written(data.nbytes)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise CheckpointError(f"{path} could not be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_space(path: Path, size: int) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from varsr_core.batch.__main__ import main
 from varsr_core.batch.journal import NAME
-from varsr_core.batch.whole_files import ENDING
+from varsr_core.batch.part_files import ENDING
 from varsr_core.checkpoint import Checkpoint, fingerprint, save_checkpoint
 from varsr_core.varsr.family import VARSR_FAMILY
 
@@ -127,7 +127,8 @@ def hashes(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
 
 

@@ -2,10 +2,10 @@
 
 import sys
 import weakref
-from fractions import Fraction
 
 import av
 import batch_files as files
+import film_files as films
 import models
 import numpy as np
 import pytest
@@ -16,78 +16,6 @@ from varsr_core.batch.model import Model
 from varsr_core.upscale import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sample import RefineSettings, SampleSettings
-
-RATE, SOUND_RATE = 4, 48_000  # a second
-SECONDS = 10
-SOUND_CODECS = {".webm": "libopus"}
-
-
-def frame_pixels(number, size=(12, 16)):
-    """A gradient that moves: (H, W, 3) uint8."""
-    height, width = size
-    y, x = np.mgrid[:height, :width]
-    rows = (20 + 9 * x, 30 + 9 * y, 40 + 4 * (x + y + number))
-    return np.stack(rows, axis=-1).clip(0, 235).astype(np.uint8)
-
-
-def make_film(path, frames=RATE * SECONDS, sound=True, gap=0, **context):
-    """gap: after so many frames one is left out, so that time stamps are uneven; 0 for none."""
-    with av.open(str(path), "w") as container:
-        codec = "libvpx-vp9" if path.suffix == ".webm" else "libx264"
-        video = container.add_stream(codec, rate=RATE, options={"crf": "4"})
-        video.height, video.width, video.pix_fmt = 12, 16, "yuv420p"
-        for name, value in context.items():
-            setattr(video.codec_context, name, value)
-        audio = None
-        if sound:
-            audio = container.add_stream(SOUND_CODECS.get(path.suffix, "aac"), rate=SOUND_RATE)
-            audio.layout = "stereo"
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(frame_pixels(number), format="rgb24")
-            frame.pts = number + (number // gap if gap else 0)
-            frame.time_base = Fraction(1, RATE)
-            container.mux(video.encode(frame))
-            if audio:
-                container.mux(audio.encode(tone(number)))
-        container.mux(video.encode(None))
-        if audio:
-            container.mux(audio.encode(None))
-    return path
-
-
-def tone(number):
-    """A quarter of a second of sound."""
-    length = SOUND_RATE // RATE
-    times = np.arange(number * length, (number + 1) * length)
-    samples = 0.3 * np.stack((np.sin(times / 30), np.sin(times / 50))).astype(np.float32)
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-    frame.sample_rate, frame.pts, frame.time_base = (
-        SOUND_RATE,
-        int(times[0]),
-        Fraction(1, SOUND_RATE),
-    )
-    return frame
-
-
-def shown(path):
-    """Times in seconds and pixels (H, W, 3) of all frames."""
-    with av.open(str(path)) as container:
-        frames = [
-            (f.pts * f.time_base, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)
-        ]
-    return [time for time, _ in frames], [pixels for _, pixels in frames]
-
-
-def heard(path):
-    """Times in seconds and bytes of all packets of sound."""
-    with av.open(str(path)) as container:
-        packets = [p for p in container.demux(audio=0) if p.dts is not None]
-        return [(p.pts * p.time_base, bytes(p)) for p in packets]
-
-
-def frame_rate(path):
-    with av.open(str(path)) as container:
-        return container.streams.video[0].average_rate
 
 
 @pytest.fixture
@@ -102,32 +30,32 @@ def run(tmp_path, micro_file):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
 def test_ten_seconds_keep_their_frames_times_and_sound(tmp_path, run, suffix):
-    source = make_film(tmp_path / f"clip{suffix}")
+    source = films.make_film(tmp_path / f"clip{suffix}")
     code, result = run(source)
     assert code == 0
-    times, _ = shown(source)
-    found_times, found = shown(result)
-    assert len(found) == RATE * SECONDS
+    times, _ = films.shown(source)
+    found_times, found = films.shown(result)
+    assert len(found) == films.RATE * films.SECONDS
     assert found_times == times
     assert {frame.shape for frame in found} == {(48, 64, 3)}
-    assert heard(result) == heard(source)
-    assert len(heard(source)) > 400
-    assert frame_rate(result) == frame_rate(source)
+    assert films.heard(result) == films.heard(source)
+    assert len(films.heard(source)) > 400
+    assert films.frame_rate(result) == films.frame_rate(source)
 
 
 def test_uneven_time_stamps_are_kept(tmp_path, run):
-    source = make_film(tmp_path / "clip.mp4", frames=12, gap=3)
-    times, _ = shown(source)
+    source = films.make_film(tmp_path / "clip.mp4", frames=12, gap=3)
+    times, _ = films.shown(source)
     assert len({b - a for a, b in zip(times, times[1:], strict=False)}) > 1
-    assert shown(run(source)[1])[0] == times
+    assert films.shown(run(source)[1])[0] == times
 
 
 def test_frames_are_what_the_core_makes_of_them_with_one_seed(tmp_path, run):
     """But for the film's own compression, which is turned off here as far as it goes."""
-    source = make_film(tmp_path / "clip.mp4", frames=5, sound=False)
+    source = films.make_film(tmp_path / "clip.mp4", frames=5, sound=False)
     _, result = run(source, "--seed", 3, "--crf", 0)
     network = models.micro_model()
-    for given, found in zip(shown(source)[1], shown(result)[1], strict=True):
+    for given, found in zip(films.shown(source)[1], films.shown(result)[1], strict=True):
         wanted = upscale(
             torch.from_numpy(given).movedim(-1, 0)[None] / 255,
             4.0,
@@ -144,9 +72,9 @@ def test_frames_are_what_the_core_makes_of_them_with_one_seed(tmp_path, run):
 @pytest.mark.parametrize("reach", [1, 2])
 def test_colours_survive_whatever_space_the_film_is_in(tmp_path, run, space, reach):
     """space: BT.709 and BT.601; reach: of television and of computers."""
-    source = make_film(tmp_path / "c.mp4", 3, False, colorspace=space, color_range=reach)
+    source = films.make_film(tmp_path / "c.mp4", 3, False, colorspace=space, color_range=reach)
     _, result = run(source, "--crf", 1)
-    for given, found in zip(shown(source)[1], shown(result)[1], strict=True):
+    for given, found in zip(films.shown(source)[1], films.shown(result)[1], strict=True):
         difference = given.mean(axis=(0, 1)) - found.mean(axis=(0, 1))
         assert np.abs(difference).max() < 4
     with av.open(str(result)) as container:
@@ -154,10 +82,10 @@ def test_colours_survive_whatever_space_the_film_is_in(tmp_path, run, space, rea
 
 
 def test_frames_may_be_restored_together(tmp_path, run):
-    source = make_film(tmp_path / "clip.mp4", frames=7)
+    source = films.make_film(tmp_path / "clip.mp4", frames=7)
     assert run(source, "--together", 3)[0] == 0
-    assert shown(tmp_path / "out/clip.mp4")[0] == shown(source)[0]
-    assert heard(tmp_path / "out/clip.mp4") == heard(source)
+    assert films.shown(tmp_path / "out/clip.mp4")[0] == films.shown(source)[0]
+    assert films.heard(tmp_path / "out/clip.mp4") == films.heard(source)
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path, run, monkeypatch):
@@ -172,7 +100,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path, run, monkeypatch):
         return result
 
     monkeypatch.setattr(Model, "restore", watched)
-    assert run(make_film(tmp_path / "clip.mp4", frames=30))[0] == 0
+    assert run(films.make_film(tmp_path / "clip.mp4", frames=30))[0] == 0
     assert len(alive) == 30
     assert max(alive) <= 1
 
@@ -187,14 +115,14 @@ def make_text(path):
 
 def make_cut(path):
     """The index comes last in such a file."""
-    path.write_bytes(make_film(path).read_bytes()[:-2000])
+    path.write_bytes(films.make_film(path).read_bytes()[:-2000])
 
 
 def make_sound(path):
     with av.open(str(path), "w") as container:
-        audio = container.add_stream("aac", rate=SOUND_RATE)
+        audio = container.add_stream("aac", rate=films.SOUND_RATE)
         audio.layout = "stereo"
-        container.mux(audio.encode(tone(0)))
+        container.mux(audio.encode(films.tone(0)))
         container.mux(audio.encode(None))
 
 
@@ -217,14 +145,14 @@ def test_broken_films_are_told_plainly(tmp_path, run, make, said, caplog):
 
 
 def test_missing_package_is_told_with_what_to_install(tmp_path, run, monkeypatch, caplog):
-    source = make_film(tmp_path / "clip.mp4", frames=2)
+    source = films.make_film(tmp_path / "clip.mp4", frames=2)
     monkeypatch.setitem(sys.modules, "av", None)
     assert run(source)[0] == SOME_FAILED
     assert "pip install av" in caplog.text
 
 
 def test_film_that_is_cut_off_behind_its_index_is_told(tmp_path, run, caplog):
-    whole = make_film(tmp_path / "whole.mp4", frames=60)
+    whole = films.make_film(tmp_path / "whole.mp4", frames=60)
     fast = tmp_path / "clip.mp4"
     with (
         av.open(str(whole)) as source,

@@ -1,18 +1,24 @@
 """The command on Ray: two workers, one of which is killed half-way."""
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
 import sys
+import time
+from pathlib import Path
 
 import batch_files as files
+import film_files as films
 import numpy as np
 import psutil
 
 from varsr_core.batch import ray_pool
 from varsr_core.batch.__main__ import NOT_DONE
 from varsr_core.batch.arguments import parse
+from varsr_core.batch.film_plan import SEGMENT_FRAMES
+from varsr_core.batch.films_in_hand import FOLDER
 from varsr_core.batch.journal import NAME
 from varsr_core.batch.sources import find_jobs
 
@@ -80,3 +86,30 @@ def test_worker_takes_and_gives_columns(tmp_path, micro_file):
     assert given["name"] == ["p0.png", "p1.png"]
     assert given["error"] == ["", ""]
     assert len(files.hashes(tmp_path / "out")) == 2
+
+
+def test_segments_of_one_film_are_restored_by_two_workers(tmp_path, micro_file):
+    source = films.make_film(tmp_path / "clip.mp4", 5 * SEGMENT_FRAMES // 2)
+    films.make_film(tmp_path / "short.mkv", 3)
+    options = ("--model", micro_file, *files.QUICK)
+    inputs = (source, tmp_path / "short.mkv")
+    assert files.command(*inputs, tmp_path / "plain", *options) == 0
+    makers = set()
+    out = tmp_path / "out"
+    with files.started(*inputs, out, *options, "--ray", "--workers", 2) as process:
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error, OSError):  # of what ends while it is looked at
+                for worker in workers_of(process):
+                    if any(f"/{FOLDER}/" in file.path for file in worker.open_files()):
+                        makers.add(worker.pid)
+            time.sleep(0.1)
+        output = process.stdout.read()
+    assert process.returncode == 0
+    assert len(makers) == 2
+    assert files.hashes(out) == files.hashes(tmp_path / "plain")
+    assert {Path(event["output"]).name for event in files.events(output, "file")} == {
+        "clip.mp4", "short.mkv",
+    }  # fmt: skip
+    (end,) = files.events(output, "end")
+    assert end["tiles"] == 5 * SEGMENT_FRAMES // 2 + 3
+    assert files.left_behind(out) == []

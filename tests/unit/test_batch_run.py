@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from varsr_core import whole_file
 from varsr_core.batch import __main__ as program
-from varsr_core.batch import whole_files, worker
+from varsr_core.batch import worker
 from varsr_core.batch.jobs import Outcome
 from varsr_core.batch.journal import NAME
 from varsr_core.upscale import UpscaleSettings, upscale
@@ -215,7 +216,7 @@ def test_two_runs_on_one_folder_are_refused(run, out, caplog):
 
 
 def test_full_disk_ends_the_run_and_the_next_one_goes_on(run, out, monkeypatch, caplog):
-    flush, calls = whole_files._flush, []
+    flush, calls = whole_file.flush, []
 
     def full(path):
         calls.append(path)
@@ -223,7 +224,7 @@ def test_full_disk_ends_the_run_and_the_next_one_goes_on(run, out, monkeypatch, 
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(path)
 
-    monkeypatch.setattr(whole_files, "_flush", full)
+    monkeypatch.setattr(whole_file, "flush", full)
     code, done = run()
     assert code == program.NOT_DONE
     assert list(done) == ["p0.png", "p1.png"]

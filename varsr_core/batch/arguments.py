@@ -24,8 +24,9 @@ MAX_SEED = 2**64 - 1
 LOCAL = "local"
 DESCRIPTION = """\
 Restores and enlarges pictures and films, as the node does in ComfyUI. A second run does only what
-is missing or changed. Exit code: 0 all is done, 1 some files failed, 2 nothing could be done or
-the run could not go on, 130 stopped by Ctrl-C.
+is missing or changed; a film goes on at the segment, of about 48 frames, where a run was stopped.
+Exit code: 0 all is done, 1 some files failed, 2 nothing could be done or the run could not go on,
+130 stopped by Ctrl-C.
 """
 
 

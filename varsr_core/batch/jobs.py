@@ -17,13 +17,18 @@ HASH_CHUNK = 2**22  # bytes
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore.
+    """One file to restore, or a segment of a film.
 
     name:   of the output below the output folder, with "/"; unique in a run
     source: file to read
     output: file to write
     film:   whether it is a film rather than a picture
     mask:   picture of what to restore, or "" for all of it
+
+    Of a segment:
+    begin, end: time stamps of the film; frames from `begin` to before `end` are restored
+    share:      of the film
+    made_from:  stamp that its inputs must have
     """
 
     name: str
@@ -31,6 +36,10 @@ class Job:
     output: str
     film: bool = False
     mask: str = ""
+    begin: int = 0
+    end: int = 0
+    share: float = 1.0
+    made_from: str = ""
 
     @property
     def inputs(self) -> list[Path]:

@@ -28,6 +28,12 @@ class Report(Protocol):
     def working(self, share: float, tiles: float) -> None:
         """See WatchFn."""
 
+    def films(self, share: float, tiles: int) -> None:
+        """share: restored of all films that are not whole; tiles: of the segment just restored.
+
+        Shown with what is told next.
+        """
+
     def file(self, job: Job, outcome: Outcome) -> None:
         """One file is finished, well or not."""
 
@@ -41,7 +47,8 @@ class Counter:
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.todo = self.files = self.failed = self.skipped = 0
-        self.tiles = self.share = 0.0
+        self.tiles = self.share = self.film_share = 0.0
+        self.resumed: float | None = None  # what earlier runs restored of films
 
     def start(self, todo: int, done: int) -> None:
         self.todo, self.skipped = todo, done
@@ -49,6 +56,13 @@ class Counter:
 
     def working(self, share: float, tiles: float) -> None:
         self.share = share
+        self.tiles += tiles
+
+    def films(self, share: float, tiles: int) -> None:
+        """tiles: 0 where `working` was told of them."""
+        if self.resumed is None:
+            self.resumed = share
+        self.film_share, self.share = share, 0.0
         self.tiles += tiles
 
     def file(self, outcome: Outcome, counted: bool) -> None:
@@ -69,12 +83,13 @@ class Counter:
     @property
     def finished(self) -> float:
         """Files, with the finished shares of those in hand."""
-        return self.files + self.share
+        return self.files + self.film_share + self.share
 
     @property
     def left(self) -> float | None:
         """Seconds."""
-        return self.seconds * (self.todo / self.finished - 1) if self.finished else None
+        done = self.finished - (self.resumed or 0.0)
+        return self.seconds * (self.todo - self.finished) / done if done > 0 else None
 
 
 class BarReport:
@@ -97,8 +112,11 @@ class BarReport:
         self.counter.working(share, tiles)
         self._show()
 
+    def films(self, share: float, tiles: int) -> None:
+        self.counter.films(share, tiles if self.remote else 0)
+
     def file(self, job: Job, outcome: Outcome) -> None:
-        self.counter.file(outcome, not self.remote)
+        self.counter.file(outcome, job.film or not self.remote)
         if outcome.error:
             logger.error("%s: %s", job.source, outcome.error)
         self._show()
@@ -140,8 +158,11 @@ class JSONReport:
         self.counter.working(share, tiles)
         self._progress()
 
+    def films(self, share: float, tiles: int) -> None:
+        self.counter.films(share, tiles if self.remote else 0)
+
     def file(self, job: Job, outcome: Outcome) -> None:
-        self.counter.file(outcome, not self.remote)
+        self.counter.file(outcome, job.film or not self.remote)
         self._say(
             "file",
             source=job.source,

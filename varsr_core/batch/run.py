@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InputError
+from .films_in_hand import FilmsInHand
 from .jobs import Job, Outcome, Work
 from .journal import Journal
 from .model import read_model
+from .part_files import remove_parts
 from .progress_count import WatchFn
 from .reporting import Report
 from .sources import Naming, find_jobs
-from .whole_files import remove_parts
 from .worker import Worker
 
 Pool = Callable[[Work, Sequence[Job], WatchFn], Iterator[Outcome]]
@@ -45,6 +46,8 @@ def run_batch(
     if naming.mask is not None and not naming.mask.exists():
         raise InputError(f"mask: there is no file or folder {naming.mask}")
     journal = Journal(naming.folder)
+    films = FilmsInHand(naming.folder, settings, work)
+    jobs: list[Job] = []
     try:
         remove_parts(naming.folder)
         known = {naming.folder / name for name in journal.results()}
@@ -55,7 +58,8 @@ def run_batch(
         try:
             for problem in problems:
                 report.file(Job(problem.name, problem.name, ""), problem)
-            failed = len(problems) + _work_off(work, todo, settings, pool, journal, report)
+            run = _Run(settings, films, journal, report)
+            run.work_off(work, todo, pool)
         finally:
             report.end()
     except sqlite3.Error as error:
@@ -65,28 +69,46 @@ def run_batch(
         ) from None
     finally:
         remove_parts(naming.folder)  # of workers that died
+        films.tidy(jobs)
         journal.close()
-    return Result(len(todo) + len(problems) - failed, skipped, failed)
+    return Result(len(todo) - run.failed, skipped, len(problems) + run.failed)
 
 
-def _work_off(
-    work: Work,
-    jobs: Sequence[Job],
-    settings: str,
-    pool: Pool,
-    journal: Journal,
-    report: Report,
-) -> int:
-    """Returns how many failed."""
-    if not jobs:
-        return 0
-    by_name = {job.name: job for job in jobs}
-    failed = 0
-    for outcome in pool(work, jobs, report.working):
-        job = by_name[outcome.name]
-        journal.record(job, settings, outcome)
-        report.file(job, outcome)
-        failed += bool(outcome.error)
+class _Run:
+    """failed: how many files"""
+
+    def __init__(self, settings: str, films: FilmsInHand, journal: Journal, report: Report) -> None:
+        self.settings, self.films = settings, films
+        self.journal, self.report = journal, report
+        self.failed = 0
+
+    def work_off(self, work: Work, jobs: Sequence[Job], pool: Pool) -> None:
+        by_name = {job.name: job for job in jobs}
+        pieces: list[Job] = []
+        for job in jobs:
+            missing = self.films.begin(job) if job.film else [job]
+            if isinstance(missing, Outcome):
+                self._note(job, missing)
+            else:
+                pieces += missing
+        self.films.tidy(jobs)
+        self.report.films(self.films.share, 0)  # by earlier runs
+        if not pieces:
+            return
+        for outcome in pool(work, pieces, self.report.working):
+            if outcome.name in by_name:
+                self._note(by_name[outcome.name], outcome)
+                continue
+            film, ended = self.films.add(outcome)
+            self.report.films(self.films.share, outcome.tiles)
+            if outcome.fatal or ended:
+                self._note(film, ended or replace(outcome, name=film.name))
+            else:
+                self.report.working(0.0, 0.0)
+
+    def _note(self, job: Job, outcome: Outcome) -> None:
+        self.journal.record(job, self.settings, outcome)
+        self.report.file(job, outcome)
+        self.failed += bool(outcome.error)
         if outcome.fatal:
             raise InputError(outcome.error)
-    return failed

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .films import restore_film
+from .film_join import join_film
+from .films import FilmRestorer
 from .jobs import Job, Outcome, Work
 from .model import Model
+from .part_files import whole_result
 from .progress_count import TileCount, WatchFn
 from .reading import Picture, read_mask, read_picture
-from .whole_files import whole_file
 from .writing import check_writable, write_picture
 
 
@@ -41,6 +42,8 @@ class Worker:
     def __init__(self, work: Work, watch: WatchFn = lambda share, tiles: None) -> None:
         self.work, self.watch = work, watch
         self.model = Model(work)
+        self.films = FilmRestorer(self.model)
+        self.given_up: dict[str, str] = {}  # films of which a segment failed, with the reason
 
     def do(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """One outcome for each job; pictures of equal size are restored together.
@@ -50,7 +53,7 @@ class Worker:
         pictures: list[_Read] = []
         for job in jobs:
             if job.film:
-                yield self._film(job)
+                yield self._segment(job)
                 continue
             read = self._read(job)
             if isinstance(read, Outcome):
@@ -98,7 +101,7 @@ class Worker:
         began = time.perf_counter()
         path = Path(read.job.output)
         try:
-            with whole_file(path) as part:
+            with whole_result(path) as part:
                 write_picture(result, read.picture, part, path.suffix, self.work.form)
                 size = part.stat().st_size
         except Exception as error:
@@ -106,20 +109,39 @@ class Worker:
         seconds += read.seconds + time.perf_counter() - began
         return replace(read.outcome, bytes=size, tiles=tiles, seconds=seconds)
 
-    def _film(self, job: Job) -> Outcome:
+    def _segment(self, job: Job) -> Outcome:
+        """Of a film that cannot be restored, the first segment that fails is the last one tried."""
         began = time.perf_counter()
         outcome = Outcome(job.name)
+        if job.source in self.given_up:
+            return replace(outcome, error=self.given_up[job.source])
+        count = TileCount(self.watch)
         try:
-            outcome = replace(outcome, stamp=job.stamp())
-            outcome = replace(outcome, content_hash=job.content_hash())
-            count = TileCount(self.watch)
-            with whole_file(Path(job.output)) as part:
-                restore_film(job, part, self.model, count)
-                size = part.stat().st_size
+            with whole_result(Path(job.output)) as part:
+                self.films.restore(job, part, count)
+                if job.stamp() != job.made_from:
+                    raise InputError("it was changed meanwhile; run the same command again")
         except Exception as error:
-            return _failed(outcome, error)
+            failed = _failed(outcome, error)
+            self.given_up[job.source] = failed.error
+            return failed
         seconds = time.perf_counter() - began
-        return replace(outcome, bytes=size, tiles=count.tiles, seconds=seconds)
+        return replace(outcome, tiles=count.tiles, seconds=seconds)
+
+
+def joined(film: Job, segments: Sequence[Job], work: Work) -> Outcome:
+    """A film of whose segments all are there."""
+    began = time.perf_counter()
+    outcome = Outcome(film.name, stamp=segments[0].made_from)
+    try:
+        with whole_result(Path(film.output)) as part:
+            join_film(segments, part, work)
+            outcome = replace(outcome, content_hash=film.content_hash(), bytes=part.stat().st_size)
+            if film.stamp() != outcome.stamp:
+                raise InputError("it was changed meanwhile; run the same command again")
+    except Exception as error:
+        return _failed(outcome, error)
+    return replace(outcome, seconds=time.perf_counter() - began)
 
 
 def _masks(group: list[_Read]) -> Tensor | None:

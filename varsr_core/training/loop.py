@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..errors import CheckpointError
 from ..noise import derive_seed
+from ..whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +173,9 @@ class Loop:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        temporary = self.folder / f"{STATE_FILE}.part"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / STATE_FILE)
+        path = self.folder / STATE_FILE
+        with whole_file(path, path.with_name(f"{STATE_FILE}.part")) as part:
+            torch.save(state, part)
         with self.averaged():
             self.save()
 
