@@ -13,6 +13,7 @@ from torch import Tensor
 from .canvas import Canvas
 from .least_squares import LeastSquares
 from .noise import derive_seed
+from .tiling import Numbering
 
 DENSITY = 4  # pixels of a sketch along a cell, at most; it divides the pixels of every family
 MAX_SIDE = 512  # of a sketch: ComfyUI shows previews no larger
@@ -65,22 +66,22 @@ def _made_up_pictures() -> Tensor:
 
 
 class Sketch:
-    """A small picture of one canvas, painted tile by tile while they are worked on.
+    """A small picture of what is worked on, painted tile by tile.
 
-    canvas:      what is worked on
+    canvases:    of each picture
     paint:       SketchFn of the family
-    backgrounds: (images, 3, grid height, grid width) in [0, 1], shown where nothing is painted yet
+    backgrounds: (3, grid height, grid width) in [0, 1] each, shown where nothing is painted yet
     """
 
-    def __init__(self, canvas: Canvas, paint: SketchFn, backgrounds: Tensor | None = None) -> None:
-        self.grid, self.paint, self.backgrounds = canvas.grid.cells(), paint, backgrounds
-        longest = max(self.grid.height, self.grid.width)
-        self.density = next((d for d in (DENSITY, 2) if d * longest <= MAX_SIDE), 1)
-        cell = canvas.grid.align
-        self.height = math.ceil(canvas.height * self.density / cell)
-        self.width = math.ceil(canvas.width * self.density / cell)
-        self.image = -1
-        self.pixels = torch.empty(0)
+    def __init__(
+        self,
+        canvases: Sequence[Canvas],
+        paint: SketchFn,
+        backgrounds: Sequence[Tensor] | None = None,
+    ) -> None:
+        self.canvases, self.paint, self.backgrounds = canvases, paint, backgrounds
+        self.tiles = Numbering([canvas.grid for canvas in canvases])
+        self.begun = -1
 
     def painted(self, numbers: Sequence[int], latents: Tensor) -> Tensor:
         """The picture that holds the first of some tiles, with what was made of it since.
@@ -88,25 +89,33 @@ class Sketch:
         numbers:  of tiles, counted through all pictures; latents: (len(numbers), C, S, S)
         returns   (3, h, w) in [0, 1], neither side above MAX_SIDE
         """
-        tiles = len(self.grid)
-        image = numbers[0] // tiles
-        if image != self.image:
-            self.image, self.pixels = image, self._background(image)
-        own = [i for i, number in enumerate(numbers) if number // tiles == image]
+        picture, _ = self.tiles.place(numbers[0])
+        if picture != self.begun:
+            self._begin(picture)
+        own = [i for i, number in enumerate(numbers) if number in self.tiles.of(picture)]
         made = F.avg_pool2d(self.paint(latents[own]), DENSITY // self.density)
         for i, pixels in zip(own, made, strict=True):
-            area = self.grid.area(numbers[i] % tiles)
+            area = self.grid.area(self.tiles.place(numbers[i])[1])
             scaled = (slice(a.start * self.density, a.stop * self.density) for a in area)
             self.pixels[(slice(None), *scaled)] = pixels
-        picture = self.pixels[:, : self.height, : self.width]
-        largest = max(picture.shape[1:])
+        shown = self.pixels[:, : self.height, : self.width]
+        largest = max(shown.shape[1:])
         if largest <= MAX_SIDE:
-            return picture.clone()
-        sides = [max(1, side * MAX_SIDE // largest) for side in picture.shape[1:]]
-        return F.adaptive_avg_pool2d(picture, sides)
+            return shown.clone()
+        sides = [max(1, side * MAX_SIDE // largest) for side in shown.shape[1:]]
+        return F.adaptive_avg_pool2d(shown, sides)
 
-    def _background(self, image: int) -> Tensor:
+    def _begin(self, picture: int) -> None:
+        """Another picture, on which nothing is painted yet."""
+        self.begun, canvas = picture, self.canvases[picture]
+        self.grid = canvas.grid.cells()
+        longest = max(self.grid.height, self.grid.width)
+        self.density = next((d for d in (DENSITY, 2) if d * longest <= MAX_SIDE), 1)
+        self.height = math.ceil(canvas.height * self.density / canvas.grid.align)
+        self.width = math.ceil(canvas.width * self.density / canvas.grid.align)
         size = (self.grid.height * self.density, self.grid.width * self.density)
         if self.backgrounds is None:
-            return torch.full((3, *size), GREY)
-        return F.interpolate(self.backgrounds[image : image + 1].cpu(), size, mode="area")[0]
+            self.pixels = torch.full((3, *size), GREY)
+        else:
+            background = self.backgrounds[picture][None].cpu()
+            self.pixels = F.interpolate(background, size, mode="area")[0]
