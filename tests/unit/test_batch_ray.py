@@ -74,9 +74,8 @@ def test_worker_takes_and_gives_columns(tmp_path, micro_file):
         [str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(micro_file), *files.QUICK]
     )
     jobs, _ = find_jobs(found.inputs, found.naming, set())
-    rows = [vars(job) for job in jobs]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    given = ray_pool.RayWorker(found.work)(columns)
+    groups = np.array([json.dumps([vars(job) for job in jobs])])
+    given = ray_pool.RayWorker(found.work)({"jobs": groups})
     assert given["name"] == ["p0.png", "p1.png"]
     assert given["error"] == ["", ""]
     assert len(files.hashes(tmp_path / "out")) == 2

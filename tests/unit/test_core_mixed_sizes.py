@@ -203,7 +203,7 @@ def test_sketches_show_each_picture_in_its_own_shape(restorer):
 
 @every_mode
 @pytest.mark.parametrize(
-    ("owner", "call"), [(Block, 1), (Block, 2), (Block, 5), (Block, 8), (Refiner, 1), (Refiner, 4)]
+    ("owner", "call"), [(Block, 1), (Block, 2), (Block, 5), (Block, 8), (Refiner, 1), (Refiner, 2)]
 )
 def test_running_out_of_memory_leaves_the_pictures_as_they_are(
     restorer, mode, owner, call, monkeypatch
