@@ -52,8 +52,8 @@ class RayPool:
             yield from self._work_off(work, jobs)
 
     def _work_off(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        self._connect()
         try:
+            self._connect()
             left = {job.name: job for job in jobs}
             share, workers = self._shares(work)
             groups = grouped(jobs, work, workers, "num_gpus" in share)
