@@ -5,7 +5,9 @@ from __future__ import annotations
 from .agreement import Neighbourhood
 from .canvas import Canvas
 
-PIXELS_TOGETHER = 2**25  # of the outputs of pictures worked on together; a larger one is alone
+# Of the outputs of pictures worked on together; a larger one is alone. So many have the tiles of 512
+# that run at once, in each of four phases.
+PIXELS_TOGETHER = 2**24
 
 
 class Handful:

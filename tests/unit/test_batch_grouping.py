@@ -5,7 +5,7 @@ import pytest
 
 from varsr_core.batch import grouping
 from varsr_core.batch.arguments import parse
-from varsr_core.batch.grouping import PIXELS_AT_ONCE, grouped
+from varsr_core.batch.grouping import grouped
 from varsr_core.batch.jobs import Job
 
 
@@ -39,7 +39,7 @@ def test_every_worker_has_something(sizes_of):
 
 
 def test_pixels_of_a_group_are_bounded_by_the_size_of_the_output(sizes_of, monkeypatch):
-    monkeypatch.setattr(grouping, "PIXELS_AT_ONCE", 64 * 64 * 2)
+    monkeypatch.setattr(grouping, "PIXELS_TOGETHER", 64 * 64 * 2)
     assert sizes_of([16, 16, 16, 8, 8, 32, 8]) == [[0, 1], [2, 3, 4], [5], [6]]
     assert sizes_of([16] * 8, "--scale", "2") == [[*range(8)]]
 
@@ -60,7 +60,3 @@ def test_a_number_that_is_asked_for_is_kept_to(sizes_of):
 
 def test_without_gpus_files_come_one_by_one(sizes_of):
     assert sizes_of([8] * 3, gpus=False) == [[0], [1], [2]]
-
-
-def test_a_group_of_the_released_model_can_fill_a_gpu():
-    assert PIXELS_AT_ONCE == 16 * 4 * 512**2

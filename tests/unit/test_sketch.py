@@ -9,7 +9,7 @@ from varsr_core.agreement import Tiling
 from varsr_core.canvas import Canvas
 from varsr_core.execution import Execution
 from varsr_core.output_size import OutputSize
-from varsr_core.sketch import DENSITY, FITTED_SIDE, MAX_SIDE, Sketch, fit_sketch
+from varsr_core.sketch import DENSITY, FITTED_SIDE, KEPT, MAX_SIDE, Sketch, fit_sketch
 from varsr_core.upscale import UpscaleSettings, upscale
 from varsr_core.varsr import stages
 from varsr_core.varsr.restorer import VARSRRestorer
@@ -94,6 +94,27 @@ def test_background_is_shown_until_a_tile_is_painted():
     found = sketch.painted([last + 1], latents(1, 1))
     assert (found[:, :, :16] == 1).all()
     torch.testing.assert_close(found[:, :, 16:], small[1, :, :, 16:])
+
+
+def test_pictures_whose_tiles_run_in_turns_keep_what_was_painted():
+    wide, small = canvas(32, 56), canvas(32, 32)
+    sketch = Sketch([wide, small, wide], plain)
+    tiles = len(wide.grid)
+    assert tiles == 2
+    expected = sketch.painted([0, 1], latents(2, 0.25))
+    for number in range(3, 3 + tiles):
+        sketch.painted([number, 2], latents(2, 0.75))
+    assert (sketch.painted([2], latents(1, 1.0)) == 1).all()
+    assert torch.equal(sketch.painted([0], latents(1, 0.25)), expected)
+    assert (sketch.painted([4], latents(1, 0.75)) == 0.75).all()
+
+
+def test_sketches_of_many_pictures_are_not_all_kept():
+    one = canvas(32, 32)
+    sketch = Sketch([one] * 100, plain)
+    for number in range(100):
+        sketch.painted([number], latents(1, 0.5))
+    assert len(sketch.begun) == KEPT
 
 
 def test_tiles_of_a_block_that_belong_to_the_next_picture_wait_for_it():

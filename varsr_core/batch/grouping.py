@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..execution import MAX_TILES_AT_ONCE
+from ..gathering import PIXELS_TOGETHER
 from .jobs import Job, Work
 from .reading import read_size
-
-PIXELS_AT_ONCE = 2**24  # of outputs: as many tiles of 512 as run at once, in each of four phases
 
 
 def grouped(jobs: Sequence[Job], work: Work, workers: int, gpus: bool) -> list[list[Job]]:
@@ -27,7 +26,7 @@ def grouped(jobs: Sequence[Job], work: Work, workers: int, gpus: bool) -> list[l
     for job in jobs:
         bounded = most > 1 and not work.together and not job.film
         own = _pixels(job, work) if bounded else 0
-        if job.film or count >= most or pixels + own > PIXELS_AT_ONCE:
+        if job.film or count >= most or pixels + own > PIXELS_TOGETHER:
             groups.append([])
             count, pixels = 0, 0
         groups[-1].append(job)
