@@ -69,7 +69,7 @@ def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_pa
     assert files.command(tmp_path / "in", tmp_path / "plain", *options) == SOME_FAILED
     call = (tmp_path / "in", tmp_path / "out", *options, "--ray", "--workers", 2)
     with files.started(*call, start_new_session=True, stderr=subprocess.PIPE) as process:
-        while json.loads(process.stdout.readline())["event"] != "file":
+        while json.loads(process.stdout.readline()).get("error", "none yet") is not None:
             pass
         started = psutil.Process(process.pid).children(recursive=True)
         assert workers_of(process)
