@@ -5,8 +5,8 @@ from __future__ import annotations
 from .agreement import Neighbourhood
 from .canvas import Canvas
 
-# Of the outputs of pictures worked on together; a larger one is alone. So many have tiles of 512 that
-# fill a device in each of four phases.
+# Of the outputs of pictures worked on together; a larger one is alone. It lets as many tiles of 512
+# pixels as ever run at once lie in each of four phases.
 PIXELS_TOGETHER = 2**24
 
 
