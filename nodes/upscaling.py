@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..varsr_core.execution import Execution
 from ..varsr_core.output_size import OutputSize
-from ..varsr_core.upscale import Restorer, UpscaleSettings, upscale
+from ..varsr_core.restoring import Restorer
+from ..varsr_core.upscale import UpscaleSettings, upscale
 from . import runtime
 from .comparison import comparison
 

@@ -37,10 +37,10 @@ from varsr_core.canvas import Canvas
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.execution import Execution, Session
 from varsr_core.output_size import OutputSize
+from varsr_core.restoring import RestoringWork
 from varsr_core.tile_loop import TileLoop
 from varsr_core.tiled_decode import Decoding, composite, decode_canvas
 from varsr_core.tiling import TileGrid
-from varsr_core.upscale import RestoringWork
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, convert
 
@@ -62,11 +62,11 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
     canvas = Canvas.of(image, size, restorer.tile_size, restorer.align, tiling)
     session = Session(Execution(), 1)
     enlarged = canvas.enlarge(image)
-    work = RestoringWork(restorer, canvas.grid, enlarged, seed=0, device=session.device)
+    work = RestoringWork(restorer, [canvas.grid], enlarged, seed=0, device=session.device)
     cells = canvas.grid.cells()
-    latents = TileLoop(work, cells, 1, tiling.mode, session).run()[-1]
+    latents = TileLoop(work, [cells], tiling.mode, session).run()[-1]
     rgb = torch.zeros_like(enlarged)
-    Decoding(restorer.decoder, canvas.grid, canvas.agreed).run(
+    Decoding(restorer.decoder, [canvas.grid], canvas.agreed).run(
         latents, range(len(canvas.grid)), session, rgb
     )
     return Seams(

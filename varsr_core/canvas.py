@@ -70,12 +70,20 @@ class Canvas:
         """(..., grid height, grid width) -> (..., height, width)."""
         return canvas[..., : self.height, : self.width]
 
-    def with_alpha(self, rgb: Tensor, part: slice) -> Tensor:
-        """Pictures `part` of the batch, at the output size, with their alpha if they have one."""
+    def with_alpha(self, rgb: Tensor) -> Tensor:
+        """The pictures at the output size, with their alpha if they have one."""
         if self.alpha is None:
             return rgb
-        alpha = enlarge_alpha(self.alpha[part], self.height, self.width)
+        alpha = enlarge_alpha(self.alpha, self.height, self.width)
         return torch.cat((rgb, alpha.to(rgb)), dim=1)
+
+    def new_output(self, images: int, like: Tensor) -> Tensor:
+        """Zeros for so many pictures, (images, 3, or 4 with alpha, height, width), where `like` is.
+
+        Written to at once, so that a picture that does not fit fails before any work.
+        """
+        channels = 3 if self.alpha is None else 4
+        return torch.zeros(images, channels, self.height, self.width).to(like.device).fill_(0)
 
     def touched(self, mask: Tensor | None, images: int) -> list[int]:
         """Numbers of the tiles, of that many pictures, where a mask is above 0; all without one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from .canvas import Canvas
 from .least_squares import LeastSquares
 from .noise import derive_seed
+from .tiling import Numbering
 
 DENSITY = 4  # pixels of a sketch along a cell, at most; it divides the pixels of every family
 MAX_SIDE = 512  # of a sketch: ComfyUI shows previews no larger
@@ -20,6 +22,7 @@ FITTED_SIDE = 256  # of the pictures that a map is fitted to
 FITTED_PICTURES = 2
 RIDGE = 1e-5  # of the mean square of the latent
 GREY = 0.5
+KEPT = 16  # sketches at most, of pictures whose tiles run in turns
 
 SketchFn = Callable[[Tensor], Tensor]
 """(N, C, S, S) -> (N, 3, S * DENSITY, S * DENSITY) in [0, 1]."""
@@ -65,22 +68,22 @@ def _made_up_pictures() -> Tensor:
 
 
 class Sketch:
-    """A small picture of one canvas, painted tile by tile while they are worked on.
+    """Small pictures of what is worked on, painted tile by tile.
 
-    canvas:      what is worked on
+    canvases:    of each picture
     paint:       SketchFn of the family
-    backgrounds: (images, 3, grid height, grid width) in [0, 1], shown where nothing is painted yet
+    backgrounds: (3, grid height, grid width) in [0, 1] each, shown where nothing is painted yet
     """
 
-    def __init__(self, canvas: Canvas, paint: SketchFn, backgrounds: Tensor | None = None) -> None:
-        self.grid, self.paint, self.backgrounds = canvas.grid.cells(), paint, backgrounds
-        longest = max(self.grid.height, self.grid.width)
-        self.density = next((d for d in (DENSITY, 2) if d * longest <= MAX_SIDE), 1)
-        cell = canvas.grid.align
-        self.height = math.ceil(canvas.height * self.density / cell)
-        self.width = math.ceil(canvas.width * self.density / cell)
-        self.image = -1
-        self.pixels = torch.empty(0)
+    def __init__(
+        self,
+        canvases: Sequence[Canvas],
+        paint: SketchFn,
+        backgrounds: Sequence[Tensor] | None = None,
+    ) -> None:
+        self.canvases, self.paint, self.backgrounds = canvases, paint, backgrounds
+        self.tiles = Numbering([canvas.grid for canvas in canvases])
+        self.begun: OrderedDict[int, _Painted] = OrderedDict()
 
     def painted(self, numbers: Sequence[int], latents: Tensor) -> Tensor:
         """The picture that holds the first of some tiles, with what was made of it since.
@@ -88,25 +91,48 @@ class Sketch:
         numbers:  of tiles, counted through all pictures; latents: (len(numbers), C, S, S)
         returns   (3, h, w) in [0, 1], neither side above MAX_SIDE
         """
-        tiles = len(self.grid)
-        image = numbers[0] // tiles
-        if image != self.image:
-            self.image, self.pixels = image, self._background(image)
-        own = [i for i, number in enumerate(numbers) if number // tiles == image]
-        made = F.avg_pool2d(self.paint(latents[own]), DENSITY // self.density)
-        for i, pixels in zip(own, made, strict=True):
-            area = self.grid.area(numbers[i] % tiles)
-            scaled = (slice(a.start * self.density, a.stop * self.density) for a in area)
-            self.pixels[(slice(None), *scaled)] = pixels
+        places = [self.tiles.place(number) for number in numbers]
+        for (picture, index), pixels in zip(places, self.paint(latents), strict=True):
+            self._of(picture).add(index, pixels)
+        return self._of(places[0][0]).shown()
+
+    def _of(self, picture: int) -> _Painted:
+        if picture not in self.begun:
+            background = None if self.backgrounds is None else self.backgrounds[picture]
+            self.begun[picture] = _Painted(self.canvases[picture], background)
+            if len(self.begun) > KEPT:
+                self.begun.popitem(last=False)
+        self.begun.move_to_end(picture)
+        return self.begun[picture]
+
+
+class _Painted:
+    """The sketch of one picture."""
+
+    def __init__(self, canvas: Canvas, background: Tensor | None) -> None:
+        self.grid = canvas.grid.cells()
+        longest = max(self.grid.height, self.grid.width)
+        self.density = next((d for d in (DENSITY, 2) if d * longest <= MAX_SIDE), 1)
+        self.height = math.ceil(canvas.height * self.density / canvas.grid.align)
+        self.width = math.ceil(canvas.width * self.density / canvas.grid.align)
+        size = (self.grid.height * self.density, self.grid.width * self.density)
+        if background is None:
+            self.pixels = torch.full((3, *size), GREY)
+        else:
+            self.pixels = F.interpolate(background[None].cpu(), size, mode="area")[0]
+
+    def add(self, index: int, pixels: Tensor) -> None:
+        """pixels: of one tile, as a SketchFn gives them."""
+        area = (
+            slice(cells.start * self.density, cells.stop * self.density)
+            for cells in self.grid.area(index)
+        )
+        self.pixels[(slice(None), *area)] = F.avg_pool2d(pixels, DENSITY // self.density)
+
+    def shown(self) -> Tensor:
         picture = self.pixels[:, : self.height, : self.width]
         largest = max(picture.shape[1:])
         if largest <= MAX_SIDE:
             return picture.clone()
         sides = [max(1, side * MAX_SIDE // largest) for side in picture.shape[1:]]
         return F.adaptive_avg_pool2d(picture, sides)
-
-    def _background(self, image: int) -> Tensor:
-        size = (self.grid.height * self.density, self.grid.width * self.density)
-        if self.backgrounds is None:
-            return torch.full((3, *size), GREY)
-        return F.interpolate(self.backgrounds[image : image + 1].cpu(), size, mode="area")[0]

@@ -37,13 +37,13 @@ def decode_latents(
     decoder: TileDecoder, latents: Sequence[Tensor], canvas: Canvas, execution: Execution
 ) -> Tensor:
     """Latents of all tiles, (N, C, S, S) each, to pictures, (len * B, 3 or 4, H, W) in [0, 1]."""
-    decoding = Decoding(decoder, canvas.grid, canvas.agreed)
-    session = Session(execution, decoding.pieces * canvas.images * len(latents))
+    decoding = Decoding(decoder, [canvas.grid] * canvas.images, canvas.agreed)
+    session = Session(execution, decoding.pieces * len(latents))
     pictures = []
     for latent in latents:
         rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
         decoding.run(latent, range(canvas.tiles), session, rgb)
-        pictures.append(canvas.with_alpha(canvas.crop(rgb), slice(None)))
+        pictures.append(canvas.with_alpha(canvas.crop(rgb)))
     return torch.cat(pictures)
 
 

@@ -17,7 +17,7 @@ from .agreement import Neighbourhood, TilingMode
 from .errors import InputError
 from .execution import Session
 from .sketch import Sketch
-from .tiling import TileGrid
+from .tiling import Numbering, TileGrid
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,7 @@ State = TypeVar("State", bound=TileState)
 
 
 class TileWork(Protocol[State]):
-    """What is done to tiles. Tile number n is tile n % len(grid) of picture n // len(grid).
+    """What is done to tiles, which are numbered through all pictures; see Numbering.
 
     steps:   how many steps a tile takes
     settled: of these, how many first ones have their latents given; neighbours agree already
@@ -93,18 +93,16 @@ class _Block:
 class TileLoop:
     """Runs `work` on all tiles of some pictures; `latents` has what each step made.
 
-    grid:    of one picture, in cells of the latent
-    images:  how many pictures
+    grids:   of each picture, in cells of the latent
     wanted:  numbers of the tiles to run, if not all; others are left alone, and nobody's neighbours
     sketch:  painted after every step, for those who watch
-    latents: per step (images * tiles, C, S, S) float32 on the CPU; zeros where not wanted
+    latents: per step (tiles of all pictures, C, S, S) float32 on the CPU; zeros where not wanted
     """
 
     def __init__(
         self,
         work: TileWork,
-        grid: TileGrid,
-        images: int,
+        grids: Sequence[TileGrid],
         mode: TilingMode,
         session: Session,
         wanted: Sequence[int] | None = None,
@@ -112,9 +110,11 @@ class TileLoop:
     ) -> None:
         self.sketch = sketch
         self.work, self.session, self.mode = work, session, mode
-        self.around = Neighbourhood(grid)
-        self.tiles = images * len(grid)
-        self.wanted = list(range(self.tiles) if wanted is None else wanted)
+        self.tiles = Numbering(grids)
+        by_grid = {grid: Neighbourhood(grid) for grid in grids}
+        self.around = [by_grid[grid] for grid in grids]
+        self.alone = all(len(grid) == 1 for grid in by_grid)
+        self.wanted = list(range(len(self.tiles)) if wanted is None else wanted)
         self.latents: list[Tensor] = []
         self._finished: set[int] = set()
 
@@ -128,14 +128,18 @@ class TileLoop:
         return self.latents
 
     def _phases(self) -> Iterator[list[int]]:
-        """Tiles that may run together, of all pictures."""
+        """Tiles that may run together: the first phase of every picture, the second, and so on."""
         if self.mode == "independent":
             yield self.wanted
             return
-        tiles = len(self.around.grid)
-        for phase in self.around.phases:
-            members = set(phase)
-            yield [number for number in self.wanted if number % tiles in members]
+        phase_of = {
+            self.tiles.of(picture)[index]: number
+            for picture, around in enumerate(self.around)
+            for number, phase in enumerate(around.phases)
+            for index in phase
+        }
+        for phase in range(max(phase_of.values()) + 1):
+            yield [number for number in self.wanted if phase_of[number] == phase]
 
     def _run_phase(self, numbers: list[int]) -> None:
         waiting = [_Block(numbers)] if numbers else []
@@ -201,9 +205,17 @@ class TileLoop:
             block.move(CPU)
 
     def _meet(self, blocks: list[_Block], k: int) -> None:
-        """Every tile gets the picture that all of them make together."""
+        """Every tile gets the picture that all tiles of its picture make together."""
         latents = self.latents[k]
-        latents[self.wanted] = self.around.meet(latents, self.wanted)
+        wanted: list[list[int]] = [[] for _ in self.around]
+        for number in self.wanted:
+            picture, index = self.tiles.place(number)
+            wanted[picture].append(index)
+        for picture, (around, indices) in enumerate(zip(self.around, wanted, strict=True)):
+            numbers = self.tiles.of(picture)
+            own = latents[numbers.start : numbers.stop]
+            if indices:
+                own[indices] = around.meet(own, indices)
         for block in blocks:
             if block.state is not None:
                 block.state.latent = latents[block.numbers].to(block.state.latent)
@@ -231,7 +243,7 @@ class TileLoop:
         """One step, what neighbours share of it, and the record: all of it, or none."""
         k = block.k
         self.work.step(block.state, block.numbers, k)
-        if self.mode == "phased" and k >= self.work.settled and len(self.around.grid) > 1:
+        if self.mode == "phased" and k >= self.work.settled and not self.alone:
             block.state.latent = self._agreed(block)
         self._record(block)
         block.k += 1
@@ -247,23 +259,24 @@ class TileLoop:
     def _agreed(self, block: _Block) -> Tensor:
         """The block's latents with what finished neighbours made after the same step."""
         latent = block.state.latent.to(CPU)
-        agreed = [
-            self.around.take_over(own, number % len(self.around.grid), self._given(number, block.k))
-            for own, number in zip(latent, block.numbers, strict=True)
-        ]
+        agreed = []
+        for own, number in zip(latent, block.numbers, strict=True):
+            picture, index = self.tiles.place(number)
+            given = self._given(picture, index, block.k)
+            agreed.append(self.around[picture].take_over(own, index, given))
         return torch.stack(agreed).to(block.state.latent.device)
 
-    def _given(self, number: int, k: int) -> dict[int, Tensor]:
-        tiles = len(self.around.grid)
-        first = number // tiles * tiles  # of this picture
+    def _given(self, picture: int, index: int, k: int) -> dict[int, Tensor]:
+        """What finished neighbours of a tile made in step k, by their place in the picture."""
+        numbers = self.tiles.of(picture)
         return {
-            other: self.latents[k][first + other]
-            for other in self.around.overlapping(number % tiles)
-            if first + other in self._finished
+            other: self.latents[k][numbers[other]]
+            for other in self.around[picture].overlapping(index)
+            if numbers[other] in self._finished
         }
 
     def _record(self, block: _Block) -> None:
         latent = block.state.latent
         while len(self.latents) <= block.k:
-            self.latents.append(torch.zeros(self.tiles, *latent.shape[1:]))
+            self.latents.append(torch.zeros(len(self.tiles), *latent.shape[1:]))
         self.latents[block.k][block.numbers] = latent.to(CPU)

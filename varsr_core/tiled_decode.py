@@ -13,7 +13,7 @@ from torch import Tensor
 from .agreement import Neighbourhood
 from .execution import ReportFn, Session
 from .norm_statistics import NormFn, NormStatistics
-from .tiling import TileGrid
+from .tiling import Numbering, TileGrid
 
 # Statistics of so many pieces of a tile's size, or of as many as make up so many pixels, stand for
 # a canvas; one of that area or less is measured whole.
@@ -46,7 +46,7 @@ class TileDecoder(Protocol):
 
 
 class Decoding:
-    """How the tiles of one picture become pixels.
+    """How the tiles of some pictures become pixels.
 
     Tiles that agree are one canvas, which is decoded as such. Tiles that do not, because they ran
     apart or because some were left out, are decoded each by itself and cross-faded.
@@ -54,34 +54,42 @@ class Decoding:
     pieces: units of work, for progress
     """
 
-    def __init__(self, decoder: TileDecoder, grid: TileGrid, agreed: bool) -> None:
-        """grid: of one picture, in pixels."""
-        self.decoder, self.grid = decoder, grid
-        self.whole = agreed and len(grid) > 1
-        cells = grid.cells()
-        self.pieces = len(_Pieces(decoder, cells.height, cells.width)) if self.whole else len(grid)
+    def __init__(self, decoder: TileDecoder, grids: Sequence[TileGrid], agreed: bool) -> None:
+        """grids: of each picture, in pixels."""
+        self.decoder, self.tiles = decoder, Numbering(grids)
+        self.whole = [agreed and len(grid) > 1 for grid in grids]
+        self.pieces = sum(
+            _count_pieces(decoder, grid) if whole else len(grid)
+            for grid, whole in zip(grids, self.whole, strict=True)
+        )
 
-    def run(self, latents: Tensor, wanted: Sequence[int], session: Session, rgb: Tensor) -> None:
+    def run(
+        self, latents: Tensor, wanted: Sequence[int], session: Session, rgb: Sequence[Tensor]
+    ) -> None:
         """Decodes pictures into `rgb`, which is zero.
 
-        latents: (images * tiles, C, S, S) float32
+        latents: (tiles of all pictures, C, S, S) float32
         wanted:  numbers of the tiles that count; all, for tiles that agree
-        rgb:     (images, 3, grid height, grid width)
+        rgb:     (3, grid height, grid width) of each picture
         """
-        if self.whole:
-            tiles = len(self.grid)
-            for image, pixels in enumerate(rgb):
-                own = latents[image * tiles : (image + 1) * tiles]
-                decode_canvas(composite(own, self.grid.cells()), self.decoder, session, pixels)
-            return
+        for picture, whole in enumerate(self.whole):
+            if whole:
+                numbers, cells = self.tiles.of(picture), self.tiles.grids[picture].cells()
+                canvas = composite(latents[numbers.start : numbers.stop], cells)
+                decode_canvas(canvas, self.decoder, session, rgb[picture])
+        apart = [number for number in wanted if not self.whole[self.tiles.place(number)[0]]]
 
         def work(part: slice, report: ReportFn) -> None:
-            numbers = list(wanted[part])
-            tiles = self.decoder.decode(latents[numbers].to(session.device))
-            self.grid.add(rgb, numbers, tiles)
+            tiles = self.decoder.decode(latents[apart[part]].to(session.device))
+            self.tiles.add(rgb, apart[part], tiles)
             report("decode")
 
-        session.run(len(wanted), work)
+        session.run(len(apart), work)
+
+
+def _count_pieces(decoder: TileDecoder, grid: TileGrid) -> int:
+    cells = grid.cells()
+    return len(_Pieces(decoder, cells.height, cells.width))
 
 
 def composite(latents: Tensor, grid: TileGrid) -> Tensor:

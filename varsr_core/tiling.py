@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -81,12 +83,7 @@ class TileGrid:
 
         Tile number n is tile n % len(grid) of picture n // len(grid).
         """
-        return torch.stack(
-            [
-                canvas[(number // len(self), ..., *self.area(number % len(self)))]
-                for number in numbers
-            ]
-        )
+        return Numbering([self] * len(canvas)).crop(canvas, numbers)
 
     def split(self, canvas: Tensor) -> Tensor:
         """(B, C, height, width) -> (B * tiles, C, tile, tile), the tiles of an image together."""
@@ -97,10 +94,7 @@ class TileGrid:
 
         Weights of overlapping tiles sum to one, so the canvas is done when each has come once.
         """
-        for number, tile in zip(numbers, tiles.to(canvas), strict=True):
-            image, index = divmod(number, len(self))
-            window = self._window(index).to(canvas)
-            canvas[(image, ..., *self.area(index))] += tile * window
+        Numbering([self] * len(canvas)).add(canvas, numbers, tiles)
 
     def merge(self, tiles: Tensor) -> Tensor:
         """(B * tiles, C, tile, tile) -> (B, C, height, width), overlaps cross-faded."""
@@ -111,7 +105,7 @@ class TileGrid:
         self.add(canvas, range(len(tiles)), tiles)
         return canvas
 
-    def _window(self, index: int) -> Tensor:
+    def window(self, index: int) -> Tensor:
         """Weights of a tile, (tile, tile); 1 where no other tile is."""
         rows, columns = self._shares
         row, column = divmod(index, len(self.columns))
@@ -124,6 +118,44 @@ class TileGrid:
             _normed_windows(self.height, self.tile, self.rows),
             _normed_windows(self.width, self.tile, self.columns),
         )
+
+
+class Numbering:
+    """Tiles of several pictures in one count: those of the first, of the second, and so on.
+
+    grids: of each picture
+    """
+
+    def __init__(self, grids: Sequence[TileGrid]) -> None:
+        self.grids = grids
+        self._ends = list(accumulate(len(grid) for grid in grids))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def of(self, picture: int) -> range:
+        """Numbers of the tiles of a picture."""
+        end = self._ends[picture]
+        return range(end - len(self.grids[picture]), end)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The picture that a tile is of, and which of its tiles it is."""
+        picture = bisect_right(self._ends, number)
+        return picture, number - self.of(picture).start
+
+    def crop(self, canvases: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
+        """Some tiles of canvases (C, height, width) each: (len(numbers), C, tile, tile)."""
+        places = (self.place(number) for number in numbers)
+        return torch.stack(
+            [canvases[picture][(..., *self.grids[picture].area(i))] for picture, i in places]
+        )
+
+    def add(self, canvases: Sequence[Tensor], numbers: Sequence[int], tiles: Tensor) -> None:
+        """Adds tiles to canvases that began at zero; see TileGrid.add."""
+        for number, tile in zip(numbers, tiles.to(canvases[0]), strict=True):
+            picture, index = self.place(number)
+            grid, canvas = self.grids[picture], canvases[picture]
+            canvas[(..., *grid.area(index))] += tile * grid.window(index).to(canvas)
 
 
 def _normed_windows(length: int, tile: int, starts: tuple[int, ...]) -> list[Tensor]:

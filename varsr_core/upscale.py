@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 
 import torch
 from torch import Tensor
@@ -14,51 +14,14 @@ from .canvas import Canvas, check_pixels, resize
 from .color_fix import ColorMode, check_mode, match_colors
 from .errors import InputError
 from .execution import Execution, Session
+from .gathering import Handful
 from .mask import blend_inside, check_mask, feathered
-from .noise import TileSeed, tile_seeds
 from .output_size import OutputSize, as_output_size
+from .restoring import Restorer, RestoringWork
 from .sketch import Sketch
-from .tile_loop import TileLoop, TileState
-from .tiled_decode import Decoding, TileDecoder
-from .tiling import TileGrid
-
-State = TypeVar("State", bound=TileState)
-
-
-class Restorer(Protocol[State]):
-    """A model family as `upscale()` sees it."""
-
-    @property
-    def tile_size(self) -> int:
-        """Side of the tiles it restores, in pixels."""
-
-    @property
-    def reduction(self) -> int:
-        """Pixels of the output, along a side, for one pixel of the picture it is given."""
-
-    @property
-    def align(self) -> int:
-        """Pixels per cell of the latent: tiles start at multiples of it; a multiple of reduction"""
-
-    @property
-    def steps(self) -> int:
-        """How many steps one tile takes: each scale, and the refiner where there is one."""
-
-    def describe(self, k: int) -> str:
-        """What step k does, in the user's words."""
-
-    def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> State:
-        """lq: (N, 3, side, side) in [0, 1], side tile_size / reduction; one seed per tile."""
-
-    def step(self, state: State, k: int) -> None:
-        """One scale, or the refiner."""
-
-    def sketch(self, latent: Tensor) -> Tensor:
-        """What a latent shows, cheaply; see SketchFn."""
-
-    @property
-    def decoder(self) -> TileDecoder:
-        """From latents to pixels."""
+from .tile_loop import TileLoop
+from .tiled_decode import Decoding
+from .tiling import Numbering
 
 
 @dataclass(frozen=True)
@@ -107,116 +70,169 @@ def upscale(
     Raises InputError before any work for what cannot be restored.
     """
     settings, execution = settings or UpscaleSettings(), execution or Execution()
-    run = _Run(image, as_output_size(size), restorer, seed, settings, mask, execution)
-    return run.all()
+    canvas = _canvas(image, as_output_size(size), restorer, settings)
+    if mask is not None:
+        check_mask(mask, len(image))
+        mask = mask.expand(len(image), -1, -1, -1)
+    run = _Run([canvas] * len(image), image, mask, restorer, seed, settings, execution)
+    output = canvas.new_output(len(image), image)
+    run.into(output)
+    return output
+
+
+@torch.inference_mode()
+def upscale_each(
+    images: Sequence[Tensor],
+    size: float | OutputSize,
+    restorer: Restorer,
+    *,
+    seed: int = 0,
+    settings: UpscaleSettings | None = None,
+    masks: Sequence[Tensor] | None = None,
+    execution: Execution | None = None,
+) -> list[Tensor]:
+    """`upscale()` for pictures of different sizes, whose tiles run together all the same.
+
+    images:  (C, H, W) each, in [0, 1]; all are kept in memory, with their outputs
+    masks:   (1, h, w) in [0, 1] for each picture, or None for all of them
+    returns  (3 or 4, H', W') each, as `upscale()` makes it
+    Raises InputError before any work for what cannot be restored.
+    """
+    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    size = as_output_size(size)
+    canvases = [_canvas(image[None], size, restorer, settings) for image in images]
+    if masks is not None and len(masks) != len(images):
+        raise InputError(
+            f"{len(masks)} masks are given for {len(images)} pictures; one for each is expected"
+        )
+    for mask in masks or ():
+        check_mask(mask[None], 1)
+    run = _Run(canvases, images, masks, restorer, seed, settings, execution)
+    outputs = [
+        canvas.new_output(1, image[None])[0] for canvas, image in zip(canvases, images, strict=True)
+    ]
+    run.into(outputs)
+    return outputs
+
+
+def _canvas(
+    image: Tensor, size: OutputSize, restorer: Restorer, settings: UpscaleSettings
+) -> Canvas:
+    return Canvas.of(image, size, restorer.tile_size, restorer.align, settings.tiling)
+
+
+@dataclass
+class _Picture:
+    """One picture on its way.
+
+    canvas:   of this one alone
+    image:    (1, C, H, W)
+    enlarged: (1, 3, grid height, grid width), plainly resized
+    mask:     (1, 1, height, width) at the output size, or None
+    """
+
+    canvas: Canvas
+    image: Tensor
+    enlarged: Tensor
+    mask: Tensor | None
 
 
 class _Run:
-    """One call of `upscale()`."""
+    """One call of `upscale()` or `upscale_each()`.
+
+    canvases: one for each of `images`; what is checked is checked by now
+    images:   (C, H, W) each; masks: (1, h, w) each
+    """
 
     def __init__(
         self,
-        image: Tensor,
-        size: OutputSize,
+        canvases: Sequence[Canvas],
+        images: Sequence[Tensor],
+        masks: Sequence[Tensor] | None,
         restorer: Restorer,
         seed: int,
         settings: UpscaleSettings,
-        mask: Tensor | None,
         execution: Execution,
     ) -> None:
-        self.canvas = Canvas.of(image, size, restorer.tile_size, restorer.align, settings.tiling)
-        self.image, self.restorer, self.seed, self.settings = image, restorer, seed, settings
-        self.mask = mask
-        if mask is not None:
-            check_mask(mask, len(image))
+        self.canvases, self.images, self.masks = canvases, images, masks
+        self.restorer, self.seed, self.settings = restorer, seed, settings
         # Tiles a mask leaves out break the canvas up, whatever the mode.
-        agreed = self.canvas.agreed and mask is None
-        self.decoding = Decoding(restorer.decoder, self.canvas.grid, agreed)
-        pieces = len(self.canvas.grid) * restorer.steps + self.decoding.pieces
-        tiles = len(image) * len(self.canvas.grid)
-        self.session = Session(execution, len(image) * pieces, tiles)
+        self.agreed = settings.tiling.mode != "independent" and masks is None
+        grids = [canvas.grid for canvas in canvases]
+        tiles = sum(map(len, grids))
+        pieces = Decoding(restorer.decoder, grids, self.agreed).pieces
+        self.session = Session(execution, tiles * restorer.steps + pieces, tiles)
 
-    def all(self) -> Tensor:
-        image, canvas = self.image, self.canvas
-        channels = 4 if image.shape[1] == 4 else 3
-        # Written to at once, so that a picture that does not fit fails before any work.
-        output = torch.zeros(image.shape[0], channels, canvas.height, canvas.width)
-        output = output.to(image.device).fill_(0)
-        at_once = max(1, self.session.size // len(canvas.grid))
-        for start in range(0, image.shape[0], at_once):
-            part = slice(start, min(start + at_once, image.shape[0]))
-            output[part] = self._some(part)
-        return output
+    def into(self, outputs: Sequence[Tensor]) -> None:
+        """outputs: (3 or 4, height, width) of each picture, are written to."""
+        start = 0
+        while start < len(self.canvases):
+            handful = Handful(self.session.size)
+            taken = takewhile(handful.take, islice(self.canvases, start, None))
+            numbers = range(start, start + len(list(taken)))
+            pictures = [self._begin(number) for number in numbers]
+            made = self._restore(pictures)
+            for number in reversed(numbers):
+                outputs[number].copy_(self._finish(pictures.pop(), made.pop())[0])
+            start = numbers.stop
 
-    def _some(self, part: slice) -> Tensor:
-        """A few pictures, together."""
-        image = self.image[part]
-        enlarged = self.canvas.enlarge(image)
-        mask = self._mask(part)
-        wanted = self.canvas.touched(mask, len(image))
-        skipped = len(image) * len(self.canvas.grid) - len(wanted)
+    def _begin(self, number: int) -> _Picture:
+        image = self.images[number][None]
+        alpha = image[:, 3:] if image.shape[1] == 4 else None
+        canvas = replace(self.canvases[number], images=1, alpha=alpha)
+        mask = None
+        if self.masks is not None:
+            given, feather = self.masks[number][None], self.settings.feather
+            mask = feathered(given, canvas.height, canvas.width, feather)
+        return _Picture(canvas, image, canvas.enlarge(image), mask)
+
+    def _restore(self, pictures: list[_Picture]) -> list[Tensor]:
+        """A few pictures, together: (3, grid height, grid width) each."""
+        tiles = Numbering([picture.canvas.grid for picture in pictures])
+        wanted = [
+            tiles.of(place)[index]
+            for place, picture in enumerate(pictures)
+            for index in picture.canvas.touched(picture.mask, 1)
+        ]
+        skipped = sorted(set(range(len(tiles))) - set(wanted))
         if skipped:
-            self.session.report(skipped * (self.restorer.steps + 1), "tiles outside the mask")
-        reduction = self.restorer.reduction
-        lq = self.canvas.enlarge(image, reduction) if reduction > 1 else enlarged
-        work = RestoringWork(self.restorer, self.canvas.grid, lq, self.seed, self.session.device)
-        sketch = None
-        if self.session.execution.pictures:
-            sketch = Sketch(self.canvas, self.restorer.sketch, enlarged)
-        latents = TileLoop(
-            work,
-            self.canvas.grid.cells(),
-            len(image),
-            self.settings.tiling.mode,
-            self.session,
-            wanted,
-            sketch,
-        ).run()
-        rgb = torch.zeros_like(enlarged)
+            pieces = len(skipped) * (self.restorer.steps + 1)
+            self.session.report(pieces, "tiles outside the mask")
+        latents = self._latents(pictures, tiles, wanted)
+        rgb = [torch.zeros_like(picture.enlarged[0]) for picture in pictures]
         if wanted:
-            self.decoding.run(latents[-1], wanted, self.session, rgb)
-        for number in sorted(set(range(len(image) * len(self.canvas.grid))) - set(wanted)):
-            self.canvas.grid.add(rgb, [number], self.canvas.grid.crop(enlarged, [number]))
-        rgb = self.canvas.crop(rgb)
-        reference = self.canvas.crop(enlarged)
-        rgb = match_colors(rgb, reference, self.settings.color_fix, self.settings.color_strength)
-        if mask is not None:
-            rgb = blend_inside(rgb, reference, mask)
-        return self.canvas.with_alpha(rgb, part)
+            decoding = Decoding(self.restorer.decoder, tiles.grids, self.agreed)
+            decoding.run(latents[-1], wanted, self.session, rgb)
+        enlarged = [picture.enlarged[0] for picture in pictures]
+        for number in skipped:
+            tiles.add(rgb, [number], tiles.crop(enlarged, [number]))
+        return rgb
 
-    def _mask(self, part: slice) -> Tensor | None:
-        if self.mask is None:
-            return None
-        mask = self.mask[part] if len(self.mask) > 1 else self.mask
-        return feathered(mask, self.canvas.height, self.canvas.width, self.settings.feather)
+    def _latents(
+        self, pictures: list[_Picture], tiles: Numbering, wanted: list[int]
+    ) -> list[Tensor]:
+        reduction, session = self.restorer.reduction, self.session
+        enlarged = [picture.enlarged[0] for picture in pictures]
+        lq = enlarged
+        if reduction > 1:
+            lq = [picture.canvas.enlarge(picture.image, reduction)[0] for picture in pictures]
+        work = RestoringWork(self.restorer, tiles.grids, lq, self.seed, session.device)
+        sketch = None
+        if session.execution.pictures:
+            canvases = [picture.canvas for picture in pictures]
+            sketch = Sketch(canvases, self.restorer.sketch, enlarged)
+        cells = [grid.cells() for grid in tiles.grids]
+        return TileLoop(work, cells, self.settings.tiling.mode, session, wanted, sketch).run()
 
-
-class RestoringWork:
-    """A Restorer on the tiles of a few pictures, for the loop."""
-
-    settled = 0
-
-    def __init__(
-        self, restorer: Restorer, grid: TileGrid, lq: Tensor, seed: int, device: torch.device
-    ) -> None:
-        """lq: (B, 3, h, w) in [0, 1], the grid's sides divided by the restorer's reduction."""
-        self.restorer, self.lq, self.device = restorer, lq, device
-        self.grid = grid.reduced(restorer.reduction)
-        self.steps = restorer.steps
-        self.seeds = tile_seeds(seed, len(lq), grid.cells().positions)
-
-    def describe(self, k: int) -> str:
-        return self.restorer.describe(k)
-
-    def start(self, numbers: Sequence[int]) -> TileState:
-        lq = self.grid.crop(self.lq, numbers).to(self.device)
-        return self.restorer.start(lq, [self.seeds[number] for number in numbers])
-
-    def step(self, state: TileState, numbers: Sequence[int], k: int) -> None:
-        self.restorer.step(state, k)
-
-    def finish(self, state: TileState, numbers: Sequence[int]) -> None:
-        """Nothing but the latents is wanted."""
+    def _finish(self, picture: _Picture, rgb: Tensor) -> Tensor:
+        """(1, 3 or 4, height, width): what was restored, in the colours and the mask asked for."""
+        canvas, settings = picture.canvas, self.settings
+        rgb = canvas.crop(rgb[None])
+        reference = canvas.crop(picture.enlarged)
+        rgb = match_colors(rgb, reference, settings.color_fix, settings.color_strength)
+        if picture.mask is not None:
+            rgb = blend_inside(rgb, reference, picture.mask)
+        return canvas.with_alpha(rgb)
 
 
 def match_image_colors(

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ import batch_files as files
 import film_files as films
 import numpy as np
 import psutil
+import pytest
 
 from varsr_core.batch import ray_pool
-from varsr_core.batch.__main__ import NOT_DONE
+from varsr_core.batch.__main__ import INTERRUPTED, NOT_DONE, SOME_FAILED
 from varsr_core.batch.arguments import parse
 from varsr_core.batch.film_plan import SEGMENT_FRAMES
 from varsr_core.batch.films_in_hand import FOLDER
@@ -31,7 +33,15 @@ def workers_of(process):
     return [one for one in below if " ".join(one.cmdline()).startswith(TITLE)]
 
 
-def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, capfd):
+def noted(folder):
+    """How many good files the journal knows."""
+    with sqlite3.connect(folder / NAME) as journal:
+        (count,) = journal.execute("SELECT count(*) FROM files WHERE error = ''").fetchone()
+    return count
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, together, capfd):
     files.make_mixed(tmp_path / "in", PICTURES, BROKEN)
     options = ("--model", micro_file, *files.QUICK, "--scale", "8")
     assert files.command(tmp_path / "in", tmp_path / "plain", *options) == 1
@@ -39,7 +49,7 @@ def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, capf
     assert len(wanted) == PICTURES
     done = []
     with files.started(
-        tmp_path / "in", tmp_path / "out", *options, "--ray", "--workers", 2
+        tmp_path / "in", tmp_path / "out", *options, "--together", together, "--ray", "--workers", 2
     ) as process:
         for line in process.stdout:  # every one is JSON, whatever Ray has to say
             event = json.loads(line)
@@ -54,9 +64,40 @@ def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, capf
     assert len(outputs) == len(set(outputs)) == PICTURES + BROKEN
     assert sum(event["error"] is not None for event in done) == BROKEN
     assert files.left_behind(tmp_path / "out") == []
-    with sqlite3.connect(tmp_path / "out" / NAME) as journal:
-        (count,) = journal.execute("SELECT count(*) FROM files WHERE error = ''").fetchone()
-    assert count == PICTURES
+    assert noted(tmp_path / "out") == PICTURES
+
+
+def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_path, micro_file):
+    """As a terminal sends it: to all processes of the command at once."""
+    files.make_mixed(tmp_path / "in", PICTURES, BROKEN)
+    options = ("--model", micro_file, *files.QUICK, "--scale", "8", "--together", 3)
+    assert files.command(tmp_path / "in", tmp_path / "plain", *options) == SOME_FAILED
+    call = (tmp_path / "in", tmp_path / "out", *options, "--ray", "--workers", 2)
+    with files.started(*call, start_new_session=True, stderr=subprocess.PIPE) as process:
+        while json.loads(process.stdout.readline()).get("error", "none yet") is not None:
+            pass
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert workers_of(process)
+        began = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == INTERRUPTED
+    assert time.monotonic() - began < 60
+    assert told.rstrip().endswith("Stopped. The same command goes on where it was.")
+    assert "Traceback" not in told
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert files.left_behind(tmp_path / "out") == []
+    before, wanted = files.hashes(tmp_path / "out"), files.hashes(tmp_path / "plain")
+    assert len(before) < len(wanted) == PICTURES
+    assert before.items() <= wanted.items()
+    known = noted(tmp_path / "out")  # not those that a worker wrote and could not tell of
+    assert 0 < known <= len(before)
+    with files.started(*call) as process:
+        lines, _ = process.communicate()
+    assert process.returncode == SOME_FAILED
+    assert files.hashes(tmp_path / "out") == wanted
+    done = [event for event in files.events(lines, "file") if event["error"] is None]
+    assert len(done) == PICTURES - known
 
 
 def test_missing_ray_is_told_with_what_to_install(tmp_path, monkeypatch, caplog):
@@ -80,9 +121,8 @@ def test_worker_takes_and_gives_columns(tmp_path, micro_file):
         [str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(micro_file), *files.QUICK]
     )
     jobs, _ = find_jobs(found.inputs, found.naming, set())
-    rows = [vars(job) for job in jobs]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    given = ray_pool.RayWorker(found.work)(columns)
+    groups = np.array([json.dumps([vars(job) for job in jobs])])
+    given = ray_pool.RayWorker(found.work)({"jobs": groups})
     assert given["name"] == ["p0.png", "p1.png"]
     assert given["error"] == ["", ""]
     assert len(files.hashes(tmp_path / "out")) == 2

@@ -17,7 +17,7 @@ from PIL import Image
 
 from varsr_core import whole_file
 from varsr_core.batch import __main__ as program
-from varsr_core.batch import worker
+from varsr_core.batch import device, model, worker
 from varsr_core.batch.jobs import Outcome
 from varsr_core.batch.journal import NAME
 from varsr_core.upscale import UpscaleSettings, upscale
@@ -70,13 +70,84 @@ def test_results_are_what_the_core_computes_to_the_bit(run, folder, out):
         np.testing.assert_array_equal(files.read(out / path.name), wanted)
 
 
-def test_pictures_of_equal_size_may_be_restored_together(run, folder, out):
-    files.save(folder / "other.png", files.pixels(9, 9))
-    files.save(folder / "small.png", files.pixels(8, 9))
-    assert run("--together", 4)[0] == 0
-    for path in folder.iterdir():
-        found = files.read(out / path.name).astype(int)
-        assert np.abs(found - as_core(files.read(path))).max() <= 1
+@pytest.fixture
+def mixed(folder):
+    """Pictures of one, two and four tiles, some of them with alpha or grey, some of them broken."""
+    for number, (height, width, channels) in enumerate(
+        [(9, 9, 4), (40, 10, 3), (8, 9, 1), (40, 40, 4), (30, 12, 3), (40, 10, 1)]
+    ):
+        values = files.pixels(height, width, channels=channels, seed=number)
+        files.save(folder / f"m{number}.png", values)
+    (folder / "m1b.png").write_text("no")
+    (folder / "m4b.png").write_bytes((folder / "m4.png").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """The sizes of the pictures that each call of the core was given."""
+    seen, restore = [], worker.Model.restore_each
+
+    def spy(model, images, masks, on_progress):
+        seen.append([tuple(image.shape[1:]) for image in images])
+        return restore(model, images, masks, on_progress)
+
+    monkeypatch.setattr(worker.Model, "restore_each", spy)
+    return seen
+
+
+@pytest.mark.parametrize("together", [2, 4, 100])
+def test_pictures_of_any_size_may_be_restored_together(run, mixed, out, tmp_path, together, groups):
+    code, alone = run(output=tmp_path / "alone")
+    assert code == program.SOME_FAILED
+    assert {len(group) for group in groups} == {1}
+    groups.clear()
+    code, done = run("--together", together)
+    assert code == program.SOME_FAILED
+    assert done == alone
+    assert {name for name, error in done.items() if error} == {"m1b.png", "m4b.png"}
+    assert files.hashes(out) == files.hashes(tmp_path / "alone")
+    count = 9
+    assert list(map(len, groups)) == [min(together, count - n) for n in range(0, count, together)]
+
+
+def test_pictures_fill_a_gpu_whatever_their_size(run, mixed, out, tmp_path, monkeypatch, groups):
+    """By the tiles that it is said to hold; here they are run on the CPU all the same."""
+    run(output=tmp_path / "alone")
+    groups.clear()
+    monkeypatch.setattr(model, "tiles_that_fit", lambda device, tile_bytes: 4)
+    monkeypatch.setattr(device, "tiles_that_fit", lambda device, tile_bytes: 4)
+    assert run()[0] == program.SOME_FAILED
+    assert list(map(len, groups)) == [4, 4, 1]
+    for path in out.glob("*.png"):
+        found = files.read(path).astype(int)
+        assert np.abs(found - files.read(tmp_path / "alone" / path.name)).max() <= 1
+
+
+def test_a_film_ends_a_group_and_pictures_after_it_are_another(
+    run, folder, out, groups, monkeypatch
+):
+    monkeypatch.setattr(
+        worker, "restore_film", lambda job, part, model, count: part.write_text("f")
+    )
+    (folder / "p1b.mp4").write_text("film")
+    code, done = run("--together", 4)
+    assert code == 0
+    assert list(done) == ["p0.png", "p1.png", "p1b.mp4", "p2.png"]
+    assert list(map(len, groups)) == [2, 1]
+
+
+def test_each_file_of_a_group_tells_its_own_tiles(run, mixed, out, capsys):
+    files.command(mixed, out, "--together", 100, *files.QUICK, "--json")
+    output = capsys.readouterr().out
+    (end,) = files.events(output, "end")
+    done = [event for event in files.events(output, "file") if event["error"] is None]
+    tiles = {Path(event["source"]).stem: event["tiles"] for event in done}
+    assert tiles["p0"] == tiles["m0"] == 1
+    assert tiles["m3"] > tiles["m1"] > 1
+    assert end["tiles"] == sum(tiles.values())
+    for event in files.events(output, "progress"):
+        assert 0 <= event["files"] <= event["of"] == 11
 
 
 def test_mask_says_what_is_restored(run, folder, out, tmp_path):
@@ -154,15 +225,15 @@ def test_broken_files_are_told_and_tried_again(run, folder):
 
 
 def test_one_broken_picture_among_those_restored_together_fails_alone(run, monkeypatch):
-    restore = worker.Model.restore
+    restore = worker.Model.restore_each
 
-    def failing(model, pixels, mask, on_progress):
-        if len(pixels) > 1 or (pixels == torch.from_numpy(bad)).all():
+    def failing(model, images, masks, on_progress):
+        if len(images) > 1 or torch.equal(images[0], torch.from_numpy(bad)):
             raise RuntimeError("too much")
-        return restore(model, pixels, mask, on_progress)
+        return restore(model, images, masks, on_progress)
 
     bad = (files.pixels(seed=1).astype(np.float32) / 255.0).transpose(2, 0, 1)
-    monkeypatch.setattr(worker.Model, "restore", failing)
+    monkeypatch.setattr(worker.Model, "restore_each", failing)
     code, done = run("--together", 3)
     assert code == program.SOME_FAILED
     assert done == {"p0.png": None, "p1.png": "RuntimeError: too much", "p2.png": None}
@@ -181,7 +252,7 @@ def test_missing_file_of_a_list_is_told(run, folder):
     [
         (("--scale", "0"), "scale is 0"),
         (("--seed", "-1"), "seed is -1"),
-        (("--together", "0"), "together is 0"),
+        (("--together", "-1"), "together is -1"),
         (("--model", "none.safetensors"), "there is no file"),
         (("--device", "nowhere"), "nowhere"),
         (("--name", "{what}"), "cannot be filled in"),

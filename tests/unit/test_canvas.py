@@ -24,7 +24,7 @@ def split(image, scale=1.0):
 
 
 def joined(canvas, tiles):
-    return canvas.with_alpha(canvas.crop(canvas.grid.merge(tiles)), slice(None))
+    return canvas.with_alpha(canvas.crop(canvas.grid.merge(tiles)))
 
 
 def blank(*shape):
@@ -175,18 +175,18 @@ def test_alpha_is_enlarged_by_its_own_rule_and_joined_again():
 
 
 def test_pictures_of_a_batch_get_their_own_alpha():
-    canvas = canvas_of(models.picture(30, 40, channels=4, images=3), 2.0)
+    images = models.picture(30, 40, channels=4, images=3)
     rgb = torch.zeros(3, 3, 60, 80)
-    whole = canvas.with_alpha(rgb, slice(None))
+    whole = canvas_of(images, 2.0).with_alpha(rgb)
     for index in range(3):
         part = slice(index, index + 1)
-        assert torch.equal(canvas.with_alpha(rgb[part], part), whole[part])
+        assert torch.equal(canvas_of(images[part], 2.0).with_alpha(rgb[part]), whole[part])
     assert not torch.equal(whole[0], whole[1])
 
 
 def test_a_picture_without_alpha_gets_none():
     rgb = torch.zeros(1, 3, 60, 80)
-    assert canvas_of(models.picture(30, 40), 2.0).with_alpha(rgb, slice(None)) is rgb
+    assert canvas_of(models.picture(30, 40), 2.0).with_alpha(rgb) is rgb
 
 
 def test_tiles_of_a_batch_lie_picture_by_picture():

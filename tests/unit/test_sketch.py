@@ -9,7 +9,7 @@ from varsr_core.agreement import Tiling
 from varsr_core.canvas import Canvas
 from varsr_core.execution import Execution
 from varsr_core.output_size import OutputSize
-from varsr_core.sketch import DENSITY, FITTED_SIDE, MAX_SIDE, Sketch, fit_sketch
+from varsr_core.sketch import DENSITY, FITTED_SIDE, KEPT, MAX_SIDE, Sketch, fit_sketch
 from varsr_core.upscale import UpscaleSettings, upscale
 from varsr_core.varsr import stages
 from varsr_core.varsr.restorer import VARSRRestorer
@@ -66,9 +66,9 @@ def test_values_beyond_what_can_be_shown_are_clamped():
 
 def test_tiles_are_painted_where_they_lie():
     whole = canvas(56, 88)
-    sketch = Sketch(whole, plain)
+    sketch, grid = Sketch([whole], plain), whole.grid.cells()
     value = torch.zeros(1, 3, 56 // CELL, 88 // CELL)
-    for number, (rows, columns) in enumerate(map(sketch.grid.area, range(len(whole.grid)))):
+    for number, (rows, columns) in enumerate(map(grid.area, range(len(grid)))):
         value[:, :, rows, columns] = number / 10
         found = sketch.painted([number], latents(1, number / 10))
         painted = found[:, rows.start * DENSITY, columns.start * DENSITY]
@@ -77,18 +77,18 @@ def test_tiles_are_painted_where_they_lie():
 
 
 def test_padding_is_not_shown():
-    found = Sketch(canvas(20, 44), plain).painted([0], latents(1, 0.5))
+    found = Sketch([canvas(20, 44)], plain).painted([0], latents(1, 0.5))
     assert found.shape == (3, 10, 22)
 
 
 def test_background_is_shown_until_a_tile_is_painted():
     whole = canvas(32, 56, images=2)
     backgrounds = torch.rand(2, 3, 32, 56, generator=torch.Generator().manual_seed(2))
-    sketch = Sketch(whole, plain, backgrounds)
+    sketch = Sketch([whole] * 2, plain, backgrounds)
     last = len(whole.grid) - 1
     found = sketch.painted([last], latents(1, 0))
     small = F.avg_pool2d(backgrounds, CELL // DENSITY)
-    left = sketch.grid.area(last)[1].start * DENSITY
+    left = whole.grid.cells().area(last)[1].start * DENSITY
     torch.testing.assert_close(found[:, :, :left], small[0, :, :, :left])
     assert (found[:, :, left:] == 0).all()
     found = sketch.painted([last + 1], latents(1, 1))
@@ -96,10 +96,31 @@ def test_background_is_shown_until_a_tile_is_painted():
     torch.testing.assert_close(found[:, :, 16:], small[1, :, :, 16:])
 
 
+def test_pictures_whose_tiles_run_in_turns_keep_what_was_painted():
+    wide, small = canvas(32, 56), canvas(32, 32)
+    sketch = Sketch([wide, small, wide], plain)
+    tiles = len(wide.grid)
+    assert tiles == 2
+    expected = sketch.painted([0, 1], latents(2, 0.25))
+    for number in range(3, 3 + tiles):
+        sketch.painted([number, 2], latents(2, 0.75))
+    assert (sketch.painted([2], latents(1, 1.0)) == 1).all()
+    assert torch.equal(sketch.painted([0], latents(1, 0.25)), expected)
+    assert (sketch.painted([4], latents(1, 0.75)) == 0.75).all()
+
+
+def test_sketches_of_many_pictures_are_not_all_kept():
+    one = canvas(32, 32)
+    sketch = Sketch([one] * 100, plain)
+    for number in range(100):
+        sketch.painted([number], latents(1, 0.5))
+    assert len(sketch.begun) == KEPT
+
+
 def test_tiles_of_a_block_that_belong_to_the_next_picture_wait_for_it():
     whole = canvas(32, 32, images=2)
     both = torch.cat((latents(1, 0.25), latents(1, 0.75)))
-    assert (Sketch(whole, plain).painted([0, 1], both) == 0.25).all()
+    assert (Sketch([whole] * 2, plain).painted([0, 1], both) == 0.25).all()
 
 
 @pytest.mark.parametrize(
@@ -107,13 +128,13 @@ def test_tiles_of_a_block_that_belong_to_the_next_picture_wait_for_it():
     [((1024, 512), (512, 256)), ((1032, 1032), (258, 258)), ((8192, 80), (MAX_SIDE, 5))],
 )
 def test_large_canvases_have_small_sketches(size, shown):
-    sketch = Sketch(canvas(*size), plain)
+    sketch = Sketch([canvas(*size)], plain)
     found = sketch.painted([0], latents(1, 0))
     assert found.shape == (3, *shown)
 
 
 def test_what_is_shown_does_not_change_afterwards():
-    sketch = Sketch(canvas(32, 56), plain)
+    sketch = Sketch([canvas(32, 56)], plain)
     found = sketch.painted([0], latents(1, 0.25))
     kept = found.clone()
     sketch.painted([0], latents(1, 0.75))

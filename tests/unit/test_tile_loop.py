@@ -134,7 +134,7 @@ def run(work, grid, mode, *, images=1, at_once=1, wanted=None, **services):
     count = images * len(grid) if wanted is None else len(wanted)
     execution = Execution(device=DEVICE, prepare=lambda: at_once, **services)
     session = Session(execution, count * work.steps)
-    return TileLoop(work, grid, images, mode, session, wanted).run()
+    return TileLoop(work, [grid] * images, mode, session, wanted).run()
 
 
 def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
@@ -288,6 +288,64 @@ def test_pictures_do_not_mix(mode):
     for image in (0, 1):
         alone = run(FakeWork(first=9 * image), NINE, mode)
         assert_equal_lists([latent[9 * image : 9 * image + 9] for latent in both], alone)
+
+
+MIXED = [NINE, ONE, CROWDED, NINE, ONE]
+FIRSTS = [0, 9, 10, 13, 22]
+
+
+def run_mixed(work, mode, *, at_once=1, wanted=None):
+    session = Session(Execution(device=DEVICE, prepare=lambda: at_once), 23 * work.steps)
+    return TileLoop(work, MIXED, mode, session, wanted).run()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("at_once", [1, 2, 7, 100])
+def test_pictures_of_different_sizes_do_not_mix(mode, at_once):
+    together = run_mixed(FakeWork(), mode, at_once=at_once)
+    for grid, first in zip(MIXED, FIRSTS, strict=True):
+        alone = run(FakeWork(first=first), grid, mode)
+        assert_equal_lists([latent[first : first + len(grid)] for latent in together], alone)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_unwanted_tiles_of_pictures_of_different_sizes_are_left_alone(mode):
+    wanted = [0, 1, 4, 10, 12, 22]
+    work = FakeWork()
+    together = run_mixed(work, mode, at_once=3, wanted=wanted)
+    assert {number for number, _ in work.times("step")} == set(wanted)
+    for grid, first in zip(MIXED, FIRSTS, strict=True):
+        own = [number - first for number in wanted if 0 <= number - first < len(grid)]
+        if own:
+            alone = run(FakeWork(first=first), grid, mode, wanted=own)
+            assert_equal_lists([latent[first : first + len(grid)] for latent in together], alone)
+
+
+def test_each_phase_runs_together_in_pictures_of_different_sizes():
+    work = FakeWork()
+    run_mixed(work, "phased", at_once=100)
+    started = [numbers for stage, numbers, _ in work.blocks if stage == "start"]
+    phases = [Neighbourhood(grid).phases for grid in MIXED]
+    expected = [
+        [
+            first + i
+            for own, first in zip(phases, FIRSTS, strict=True)
+            if p < len(own)
+            for i in own[p]
+        ]
+        for p in range(4)
+    ]
+    assert started == expected
+    assert [len(numbers) for numbers in started] == [4 + 1 + 1 + 4 + 1, 2 + 1 + 2, 2 + 1 + 2, 1 + 1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_running_out_of_memory_among_pictures_of_different_sizes_changes_nothing(mode):
+    calm = run_mixed(FakeWork(), mode)
+    for call in range(1, 12):
+        work = FakeWork(fail=lambda *now, call=call: now[-1] in (call, call + 2))
+        assert_equal_lists(run_mixed(work, mode, at_once=11), calm)
+        assert work.failed
 
 
 @pytest.mark.parametrize("mode", ["phased", "lock-step"])

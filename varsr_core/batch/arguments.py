@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str]) -> Command:
         found.dtype,
         found.device,
         _in_range("threads", found.threads, 0, 4096),
-        _in_range("together", found.together, 1, 4096),
+        _in_range("together", found.together, 0, 4096),
     )
     fields = {"scale": f"{size.value:g}", "seed": str(found.seed), "model": Path(model).stem}
     mask = None if found.mask is None else Path(os.path.abspath(found.mask))
@@ -186,10 +186,11 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--together",
         type=int,
-        default=1,
+        default=0,
         metavar="N",
-        help="pictures of equal size, or frames, restored in one call: more fill a GPU with small "
-        "ones; results may differ in the last bits (default: 1)",
+        help="pictures, or frames of a film, restored in one call, where tiles of different "
+        "pictures run at once; beside others, a picture may differ in the last bits (default: as "
+        "many as fill a GPU, of any size; on a CPU one)",
     )
     group.add_argument("--json", action="store_true", help="report in lines of JSON")
     group.add_argument(

@@ -41,11 +41,16 @@ def pick_dtype(choice: str, device: torch.device) -> torch.dtype:
     return torch.float32 if slow else torch.float16
 
 
+def tiles_that_fit(device: torch.device, tile_bytes: int) -> int:
+    """How many tiles to work on at once, by the memory that is free now."""
+    return tiles_at_once(tile_bytes, _free_bytes(device))
+
+
 def execution(device: torch.device, tile_bytes: int, on_progress: ProgressFn) -> Execution:
     """How the core runs; the model must be on the device already."""
     return Execution(
         device=device,
-        prepare=lambda: tiles_at_once(tile_bytes, _free_bytes(device)),
+        prepare=lambda: tiles_that_fit(device, tile_bytes),
         on_progress=on_progress,
         free_memory=torch.cuda.empty_cache if device.type == "cuda" else lambda: None,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoint import Checkpoint
-from ..upscale import Restorer
+from ..restoring import Restorer
 
 
 @dataclass(frozen=True)

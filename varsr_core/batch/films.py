@@ -75,6 +75,7 @@ class _Segment:
         self.job, self.reader, self.encoder = job, reader, encoder
         self.model, self.mask, self.count = model, mask, count
         self.hand: list[Any] = []  # frames not yet restored
+        self.at_once = 0  # how many are restored together, once a frame is known
         self.seen, self.latest = 0, job.begin
         self.length = guessed_frames(reader.source) * job.share
         self.table = Table()
@@ -84,13 +85,24 @@ class _Segment:
         for frame in self.reader.span(self.job.begin, self.job.end):
             self._check_time(frame)
             self.hand.append(frame)
-            if len(self.hand) >= self.model.work.together:
+            self.at_once = self.at_once or self._fill(frame)
+            if len(self.hand) >= self.at_once:
                 self._restore(file)
         self._restore(file)
         self.table.header, self.table.sought = self.encoder.header, self.reader.sought
         if self.seen:
             self._encode(file, None)
         write_table(file, self.table)
+
+    def _fill(self, frame: Any) -> int:
+        """How many frames fill the device, unless a number is given."""
+        if self.model.work.together:
+            return self.model.work.together
+        canvas = self.model.canvas(torch.zeros(1, 3, frame.height, frame.width))
+        handful = self.model.handful()
+        while not handful.full and handful.take(canvas):
+            pass
+        return handful.count
 
     def _check_time(self, frame: Any) -> None:
         """Refuses before the work what the container would refuse after it."""

@@ -93,7 +93,7 @@ class Work:
     dtype:    of the weights, or "auto"
     device:   for torch, or "auto"
     threads:  of a CPU; 0 leaves them to torch
-    together: pictures of equal size, or frames of a film, in one call of `upscale()`
+    together: pictures, or frames of a film, in one call; 0 for as many as fill the device
     """
 
     family: str
@@ -106,7 +106,7 @@ class Work:
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0
-    together: int = 1
+    together: int = 0
 
     def settings_hash(self, fingerprint: str) -> str:
         """Of all that the outputs depend on but the inputs; fingerprint: of the weights.

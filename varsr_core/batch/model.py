@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..canvas import Canvas
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..errors import CheckpointError
+from ..gathering import Handful
 from ..progress import ProgressFn
-from ..upscale import upscale
-from .device import execution, pick_device, pick_dtype
+from ..upscale import upscale, upscale_each
+from .device import execution, pick_device, pick_dtype, tiles_that_fit
 from .families import FAMILIES
 from .jobs import Work
 
@@ -38,13 +41,37 @@ class Model:
         dtype = pick_dtype(work.dtype, self.device)
         self.network = self.family.build(read_model(work), dtype).to(self.device)
         self.tile_bytes = self.family.tile_bytes(self.network, work.choices)
+        self.restorer = self.family.restorer(self.network, work.choices)
+
+    def canvas(self, pixels: Tensor) -> Canvas:
+        """Of pictures (B, C, H, W). Raises InputError for what cannot be restored."""
+        sides, tiling = (self.restorer.tile_size, self.restorer.align), self.work.settings.tiling
+        return Canvas.of(pixels, self.work.size, *sides, tiling)
+
+    def handful(self) -> Handful:
+        """As many pictures as now fit on the device together."""
+        return Handful(tiles_that_fit(self.device, self.tile_bytes))
+
+    def restore_each(
+        self, images: Sequence[Tensor], masks: Sequence[Tensor] | None, on_progress: ProgressFn
+    ) -> list[Tensor]:
+        """images: (C, H, W) each; see `upscale_each()`, which does all of it."""
+        return upscale_each(
+            images,
+            self.work.size,
+            self.restorer,
+            seed=self.work.seed,
+            settings=self.work.settings,
+            masks=masks,
+            execution=execution(self.device, self.tile_bytes, on_progress),
+        )
 
     def restore(self, pixels: Tensor, mask: Tensor | None, on_progress: ProgressFn) -> Tensor:
         """pixels: (B, C, H, W) in [0, 1]; see `upscale()`, which does all of it."""
         return upscale(
             pixels,
             self.work.size,
-            self.family.restorer(self.network, self.work.choices),
+            self.restorer,
             seed=self.work.seed,
             settings=self.work.settings,
             mask=mask,

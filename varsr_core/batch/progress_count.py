@@ -7,11 +7,11 @@ from collections.abc import Callable
 from ..progress import Progress
 
 WatchFn = Callable[[float, float], None]
-"""Told of the finished share of the files in hand, 0 to 1, and of tiles done since last told."""
+"""Told how many of the files in hand are finished, in shares, and of tiles done since then."""
 
 
 class TileCount:
-    """A ProgressFn for one or several calls of `upscale()` on one file.
+    """A ProgressFn for one or several calls of `upscale()` on one file, or one call on several.
 
     tiles: that were finished
     """
@@ -22,7 +22,7 @@ class TileCount:
         self.begin(0.0, 1.0)
 
     def begin(self, start: float, length: float) -> None:
-        """The next call does this share of the file."""
+        """The next call does this share of the file, or so many files."""
         self.start, self.length, self.before = start, length, 0.0
 
     def __call__(self, progress: Progress) -> None:

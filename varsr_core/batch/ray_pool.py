@@ -1,11 +1,12 @@
 """The pool of Ray Data: workers on every GPU of a machine or a cluster.
 
 Ray starts the workers, hands out the work, holds it back while they are busy, and starts another
-worker where one died. One row is one job; a worker is an actor that loads the model once.
+worker where one died. One row is a group of jobs; a worker is an actor that loads the model once.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
@@ -18,13 +19,14 @@ import numpy as np
 
 from ..errors import InputError
 from .arguments import LOCAL
+from .grouping import grouped
 from .jobs import Job, Outcome, Work
 from .packages import import_ray
 from .progress_count import WatchFn
 from .worker import Worker
 
-TRIES = 3  # of a job whose worker dies, before it is done apart from others
-WAITING = 2  # jobs that lie ready at each worker
+TRIES = 3  # of a group whose worker dies, before its jobs are done apart from others
+WAITING = 2  # groups that lie ready at each worker
 
 Columns = dict[str, np.ndarray]
 
@@ -50,16 +52,21 @@ class RayPool:
             yield from self._work_off(work, jobs)
 
     def _work_off(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        self._connect()
         try:
+            self._connect()
             left = {job.name: job for job in jobs}
-            before = len(left) + 1
-            # What was lost with its worker is given out again, until nothing more comes of it.
-            while left and len(left) < before:
-                before = len(left)
-                for outcome in self._pass(work, list(left.values())):
+            share, workers = self._shares(work)
+            groups = grouped(jobs, work, workers, "num_gpus" in share)
+            # What was lost with its worker is given out again, one by one, until nothing more
+            # comes of it.
+            while left:
+                before, apart = len(left), max(map(len, groups)) == 1
+                for outcome in self._pass(work, groups, share, workers):
                     if left.pop(outcome.name, None) is not None:
                         yield outcome
+                if apart and len(left) == before:
+                    break
+                groups = [[job] for job in left.values()]
             for name in left:
                 yield Outcome(name, error=f"the worker died {TRIES} times at it; see Ray's logs")
         finally:
@@ -77,26 +84,26 @@ class RayPool:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster at {self.address!r} ({error})") from None
 
-    def _pass(self, work: Work, jobs: list[Job]) -> Iterator[Outcome]:
+    def _pass(
+        self, work: Work, groups: list[list[Job]], share: dict[str, float], workers: int
+    ) -> Iterator[Outcome]:
         data = self.ray.data
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.max_errored_blocks = -1  # lost jobs are missing from the outcomes
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        share, count = self._shares(work)
-        rows = [asdict(job) for job in jobs]
-        blocks = -(-len(rows) // work.together)
+        rows = [{"jobs": json.dumps([asdict(job) for job in group])} for group in groups]
         with warnings.catch_warnings():
             # Ray says that it will take these two in another way from 2.64 on, not in which.
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-            restored = data.from_items(rows, override_num_blocks=blocks).map_batches(
+            restored = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 RayWorker,
                 fn_constructor_args=(work,),
-                batch_size=work.together,
+                batch_size=1,
                 compute=data.ActorPoolStrategy(
                     min_size=1,
-                    max_size=count,
-                    initial_size=count,
+                    max_size=workers,
+                    initial_size=workers,
                     max_tasks_in_flight_per_actor=WAITING,
                 ),
                 max_restarts=-1,
@@ -131,10 +138,7 @@ class RayWorker:
         self.worker = Worker(work)
 
     def __call__(self, rows: Columns) -> dict[str, list[Any]]:
-        """Columns of jobs in, columns of outcomes out."""
-        count = len(rows["name"])
-        jobs = [
-            Job(**{name: column.tolist()[n] for name, column in rows.items()}) for n in range(count)
-        ]
+        """Groups of jobs in, columns of outcomes out."""
+        jobs = [Job(**values) for group in rows["jobs"] for values in json.loads(str(group))]
         outcomes = [asdict(outcome) for outcome in self.worker.do(jobs)]
         return {name: [outcome[name] for outcome in outcomes] for name in outcomes[0]}

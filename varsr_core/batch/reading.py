@@ -84,6 +84,12 @@ def read_picture(path: Path, size: OutputSize | None = None) -> Picture:
         ) from error
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width, from the start of the file alone. Raises whatever a broken one leads to."""
+    with _opened(path) as image:
+        return image.height, image.width
+
+
 def read_mask(path: Path) -> Tensor:
     """(1, 1, H, W) in [0, 1]: how bright a picture is."""
     pixels = read_picture(path).pixels[:, :3]

@@ -67,7 +67,7 @@ class Counter:
 
     def file(self, outcome: Outcome, counted: bool) -> None:
         """counted: whether `working` was told of its tiles."""
-        self.files, self.share = self.files + 1, 0.0
+        self.files, self.share = self.files + 1, max(self.share - 1, 0.0)
         self.failed += bool(outcome.error)
         self.tiles += 0 if counted else outcome.tiles
 
@@ -82,7 +82,7 @@ class Counter:
 
     @property
     def finished(self) -> float:
-        """Files, with the finished shares of those in hand."""
+        """Files, with what is finished of those in hand."""
         return self.files + self.film_share + self.share
 
     @property

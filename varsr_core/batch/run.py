@@ -32,9 +32,7 @@ class Result:
 
 def one_by_one(work: Work, jobs: Sequence[Job], watch: WatchFn) -> Iterator[Outcome]:
     """The pool of one worker, in this process."""
-    worker = Worker(work, watch)
-    for start in range(0, len(jobs), work.together):
-        yield from worker.do(jobs[start : start + work.together])
+    yield from Worker(work, watch).do(jobs)
 
 
 def run_batch(

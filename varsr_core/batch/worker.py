@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from ..canvas import Canvas
 from ..errors import InputError
 from .film_join import join_film
 from .films import FilmRestorer
@@ -27,13 +27,35 @@ class _Read:
     job: Job
     outcome: Outcome
     picture: Picture
+    canvas: Canvas
     mask: Tensor | None
     seconds: float
 
+
+class _Group:
+    """Pictures that are restored together: as many as fill the device, unless a number is given."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.most = model, model.work.together
+        self.reads: list[_Read] = []
+        self.handful = model.handful()
+
+    def emptied(self) -> list[_Read]:
+        """What it held; it takes others from now on."""
+        held, self.reads = self.reads, []
+        self.handful = self.model.handful()
+        return held
+
+    def take(self, read: _Read) -> bool:
+        """Whether there is room for it."""
+        fits = not self.full if self.most else self.handful.take(read.canvas)
+        if fits:
+            self.reads.append(read)
+        return fits
+
     @property
-    def kind(self) -> tuple[tuple[int, ...], bool]:
-        """Pictures of one kind can be restored in one call."""
-        return tuple(self.picture.pixels.shape), self.mask is None
+    def full(self) -> bool:
+        return len(self.reads) >= self.most if self.most else self.handful.full
 
 
 class Worker:
@@ -45,25 +67,27 @@ class Worker:
         self.films = FilmRestorer(self.model)
         self.given_up: dict[str, str] = {}  # films of which a segment failed, with the reason
 
-    def do(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """One outcome for each job; pictures of equal size are restored together.
+    def do(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """One outcome for each job; pictures are read and restored a few at a time.
 
         What is wrong with a file is told in its outcome; nothing is raised for it.
         """
-        pictures: list[_Read] = []
+        group = _Group(self.model)
         for job in jobs:
             if job.film:
+                yield from self._restore(group.emptied())
                 yield self._segment(job)
                 continue
             read = self._read(job)
             if isinstance(read, Outcome):
                 yield read
-            else:
-                pictures.append(read)
-        while pictures:
-            group = [read for read in pictures if read.kind == pictures[0].kind]
-            pictures = [read for read in pictures if read.kind != group[0].kind]
-            yield from self._restore(group)
+                continue
+            if not group.take(read):
+                yield from self._restore(group.emptied())
+                group.take(read)
+            if group.full:
+                yield from self._restore(group.emptied())
+        yield from self._restore(group.emptied())
 
     def _read(self, job: Job) -> _Read | Outcome:
         began = time.perf_counter()
@@ -72,20 +96,24 @@ class Worker:
             outcome = replace(outcome, stamp=job.stamp())
             outcome = replace(outcome, content_hash=job.content_hash())
             picture = read_picture(Path(job.source), self.work.size)
-            channels, height, width = picture.pixels.shape[1:]
-            sides = self.work.size.of(height, width)
+            canvas = self.model.canvas(picture.pixels)
+            channels, sides = picture.pixels.shape[1], (canvas.height, canvas.width)
             check_writable(self.work.form, Path(job.output).suffix, channels, sides)
             mask = read_mask(Path(job.mask)) if job.mask else None
         except Exception as error:
             return _failed(outcome, error)
-        return _Read(job, outcome, picture, mask, time.perf_counter() - began)
+        return _Read(job, outcome, picture, canvas, mask, time.perf_counter() - began)
 
     def _restore(self, group: list[_Read]) -> Iterator[Outcome]:
+        if not group:
+            return
         began = time.perf_counter()
         count = TileCount(self.watch)
+        count.begin(0.0, len(group))
         try:
-            pixels = torch.cat([read.picture.pixels for read in group])
-            results = self.model.restore(pixels, _masks(group), count)
+            masks = None if group[0].mask is None else [read.mask[0] for read in group]
+            images = [read.picture.pixels[0] for read in group]
+            results = self.model.restore_each(images, masks, count)
         except Exception as error:
             if len(group) > 1:  # one of them is to blame, the others need not suffer
                 for read in group:
@@ -93,11 +121,11 @@ class Worker:
             else:
                 yield _failed(group[0].outcome, error)
             return
-        seconds = (time.perf_counter() - began) / len(group)
+        per_tile = (time.perf_counter() - began) / sum(read.canvas.tiles for read in group)
         for read, result in zip(group, results, strict=True):
-            yield self._write(read, result, count.tiles // len(group), seconds)
+            yield self._write(read, result, per_tile * read.canvas.tiles)
 
-    def _write(self, read: _Read, result: Tensor, tiles: int, seconds: float) -> Outcome:
+    def _write(self, read: _Read, result: Tensor, seconds: float) -> Outcome:
         began = time.perf_counter()
         path = Path(read.job.output)
         try:
@@ -107,7 +135,7 @@ class Worker:
         except Exception as error:
             return _failed(read.outcome, error)
         seconds += read.seconds + time.perf_counter() - began
-        return replace(read.outcome, bytes=size, tiles=tiles, seconds=seconds)
+        return replace(read.outcome, bytes=size, tiles=read.canvas.tiles, seconds=seconds)
 
     def _segment(self, job: Job) -> Outcome:
         """Of a film that cannot be restored, the first segment that fails is the last one tried."""
@@ -142,15 +170,6 @@ def joined(film: Job, segments: Sequence[Job], work: Work) -> Outcome:
     except Exception as error:
         return _failed(outcome, error)
     return replace(outcome, seconds=time.perf_counter() - began)
-
-
-def _masks(group: list[_Read]) -> Tensor | None:
-    masks = [read.mask for read in group]
-    if masks[0] is None:
-        return None
-    if len({mask.shape for mask in masks}) > 1:
-        raise InputError("masks of different sizes")  # restored one by one then
-    return torch.cat(masks)
 
 
 def _failed(outcome: Outcome, error: Exception) -> Outcome:

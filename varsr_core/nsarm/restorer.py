@@ -61,7 +61,7 @@ class NSARMDecoder:
 
 @dataclass(frozen=True)
 class NSARMRestorer:
-    """The forced scales, then one scale after the other; see `Restorer` in upscale.py.
+    """The forced scales, then one scale after the other; see `Restorer` in restoring.py.
 
     features: (n, text width) of a prompt, or None for what the model learned for no text
     bring:    called before a part of the model works

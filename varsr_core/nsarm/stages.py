@@ -58,8 +58,11 @@ def sample(restorer: NSARMRestorer, prefix: Prefix, seed: int, execution: Execut
     check_made_by(prefix.fingerprint, "prefix", model.fingerprint, LOADER)
     session = Session(execution, canvas.tiles * restorer.steps, canvas.tiles)
     work = SamplingWork(restorer, prefix, seed, session.device)
-    sketch = Sketch(canvas, restorer.sketch) if execution.pictures else None
-    loop = TileLoop(work, canvas.grid.cells(), canvas.images, canvas.mode, session, sketch=sketch)
+    sketch = None
+    if execution.pictures:
+        sketch = Sketch([canvas] * canvas.images, restorer.sketch)
+    grids = [canvas.grid.cells()] * canvas.images
+    loop = TileLoop(work, grids, canvas.mode, session, sketch=sketch)
     latent = loop.run()[-1].to(prefix.codes[0].device)
     return Sampled(latent, canvas, model.fingerprint)
 

@@ -24,7 +24,7 @@ from .sample import (
 
 @dataclass(frozen=True)
 class VARSRRestorer:
-    """All scales, then the refiner; see `Restorer` in upscale.py for the contract."""
+    """All scales, then the refiner; see `Restorer` in restoring.py for the contract."""
 
     model: VARSR
     sampling: SampleSettings = SampleSettings()

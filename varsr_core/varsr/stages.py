@@ -189,9 +189,10 @@ def _check_scales(
 
 
 def _loop(model: VARSR, work: TileWork, canvas: Canvas, session: Session) -> TileLoop:
-    sketch = Sketch(canvas, linear_sketch(model)) if session.execution.pictures else None
-    cells = canvas.grid.cells()
-    return TileLoop(work, cells, canvas.images, canvas.mode, session, sketch=sketch)
+    canvases = [canvas] * canvas.images
+    sketch = Sketch(canvases, linear_sketch(model)) if session.execution.pictures else None
+    grids = [canvas.grid.cells()] * canvas.images
+    return TileLoop(work, grids, canvas.mode, session, sketch=sketch)
 
 
 def _geometry(canvas: Canvas) -> tuple[int, int, int, TileGrid]:
