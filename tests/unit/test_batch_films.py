@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from varsr_core.batch import model
 from varsr_core.batch.__main__ import SOME_FAILED
 from varsr_core.batch.model import Model
 from varsr_core.upscale import upscale
@@ -81,9 +82,21 @@ def test_colours_survive_whatever_space_the_film_is_in(tmp_path, run, space, rea
         assert container.streams.video[0].codec_context.colorspace == space
 
 
-def test_frames_may_be_restored_together(tmp_path, run):
+@pytest.mark.parametrize(
+    ("options", "wanted"), [(("--together", 3), [3, 3, 1]), ((), [4, 3])], ids=["3", "all that fit"]
+)
+def test_frames_are_restored_together(tmp_path, run, monkeypatch, options, wanted):
+    monkeypatch.setattr(model, "tiles_that_fit", lambda device, tile_bytes: 4)
+    calls, restore = [], Model.restore
+
+    def watched(model, pixels, mask, on_progress):
+        calls.append(len(pixels))
+        return restore(model, pixels, mask, on_progress)
+
+    monkeypatch.setattr(Model, "restore", watched)
     source = films.make_film(tmp_path / "clip.mp4", frames=7)
-    assert run(source, "--together", 3)[0] == 0
+    assert run(source, *options)[0] == 0
+    assert calls == wanted
     assert films.shown(tmp_path / "out/clip.mp4")[0] == films.shown(source)[0]
     assert films.heard(tmp_path / "out/clip.mp4") == films.heard(source)
 

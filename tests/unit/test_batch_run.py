@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import batch_files as files
+import film_files as films
 import models
 import numpy as np
 import pytest
@@ -124,13 +125,8 @@ def test_pictures_fill_a_gpu_whatever_their_size(run, mixed, out, tmp_path, monk
         assert np.abs(found - files.read(tmp_path / "alone" / path.name)).max() <= 1
 
 
-def test_a_film_ends_a_group_and_pictures_after_it_are_another(
-    run, folder, out, groups, monkeypatch
-):
-    monkeypatch.setattr(
-        worker, "restore_film", lambda job, part, model, count: part.write_text("f")
-    )
-    (folder / "p1b.mp4").write_text("film")
+def test_a_film_ends_a_group_and_pictures_after_it_are_another(run, folder, out, groups):
+    films.make_film(folder / "p1b.mp4", frames=2, sound=False)
     code, done = run("--together", 4)
     assert code == 0
     assert list(done) == ["p0.png", "p1.png", "p1b.mp4", "p2.png"]
