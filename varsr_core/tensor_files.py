@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 StateDict = dict[str, Tensor]
 
 ALIGNMENT = 64  # bytes, of the first tensor in a file
+PICKLES = (".pth", ".pt", ".ckpt")
 
 SAFETENSORS_DTYPES = {
     torch.float32: "F32",
@@ -32,6 +33,17 @@ SAFETENSORS_DTYPES = {
     torch.int64: "I64",
     torch.int32: "I32",
 }
+
+
+def with_partner(path: Path, partner: str) -> list[Path]:
+    """The files of a model: a pickle of a release takes the other one if that lies beside it.
+
+    partner: name of the other file
+    """
+    beside = path.with_name(partner)
+    if path.suffix in PICKLES and path.name != partner and beside.is_file():
+        return [path, beside]
+    return [path]
 
 
 def read_tensors(path: Path) -> tuple[list[StateDict], dict[str, str]]:

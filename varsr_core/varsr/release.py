@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
+from ..tensor_files import with_partner
+
 REPOSITORY = "qyp2000/VARSR"  # on Hugging Face
 TOKENIZER_FILE = "VQVAE.pth"  # about 1.4 GB
 TRANSFORMER_FILE = "VARSR.pth"  # about 13.7 GB, most of it optimiser state
 NANO_FILE = Path(__file__).parent.parent / "assets" / "varsr_nano.safetensors"
 FILES = (TOKENIZER_FILE, TRANSFORMER_FILE)
-PICKLES = (".pth", ".pt", ".ckpt")
 
 
 def model_files(path: Path) -> list[Path]:
     """The files of a model: a release's transformer takes the tokenizer that lies beside it."""
-    tokenizer = path.with_name(TOKENIZER_FILE)
-    if path.suffix in PICKLES and path.name != TOKENIZER_FILE and tokenizer.is_file():
-        return [path, tokenizer]
-    return [path]
+    return with_partner(path, TOKENIZER_FILE)
