@@ -19,6 +19,8 @@ NormFn = Callable[[nn.GroupNorm, Tensor], Tensor]
 
 CropFn = Callable[[Tensor], Tensor]
 
+CACHED = 2**18  # float32 values that a core's cache holds
+
 
 def own_norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
     """As the layer itself does it: with the statistics of x."""
@@ -108,11 +110,29 @@ class NormStatistics:
 
 def _sums(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tensor]:
     """How many values a group has, their sum and the sum of their squares: (groups,) float64."""
+    if x.device.type == "cpu" and x.is_contiguous():
+        return _sums_in_cache(layer, x)
     groups = x.unflatten(1, (layer.num_groups, -1))
     count = groups.numel() / layer.num_groups
     variance, mean = torch.var_mean(groups.float(), dim=(0, 2, 3, 4), correction=0)
     mean, variance = mean.double().cpu(), variance.double().cpu()
     return count, mean * count, (variance + mean.square()) * count
+
+
+def _sums_in_cache(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tensor]:
+    """The same, a few maps at a time: all at once take several times as long on a CPU."""
+    maps = x.flatten(2).flatten(0, 1)
+    count = maps.shape[1]
+    sums = []
+    for part in maps.split(max(1, CACHED // count)):
+        values = part.float()
+        mean = values.mean(1, keepdim=True)
+        spread = (values - mean).square().sum(1).double()  # of small numbers: it stays exact
+        mean = mean[:, 0].double()
+        sums.append(torch.stack((mean * count, spread + mean.square() * count)))
+    of_channels = torch.cat(sums, dim=1).unflatten(1, (len(x), layer.num_groups, -1))
+    total, squares = of_channels.sum(dim=(1, 3))
+    return x.numel() / layer.num_groups, total, squares
 
 
 def _layer(
