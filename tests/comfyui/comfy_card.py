@@ -37,6 +37,13 @@ def half_there(network: torch.nn.Module) -> None:
     patcher.load(CARD, lowvram_model_memory=sum(p.nbytes for p in network.parameters()) // 2)
 
 
+def copies_by_room(network: torch.nn.Module, work: Callable[[], object]) -> dict[str, Any]:
+    """`copies` on a card without any of the weights, then on one with half of them."""
+    nothing = copies(network, work)
+    half_there(network)
+    return {"nothing there": nothing, "half there": copies(network, work)}
+
+
 def copies(network: torch.nn.Module, work: Callable[[], object]) -> dict[str, Any]:
     """How the layers of a network get their weights while `work` runs on the card.
 

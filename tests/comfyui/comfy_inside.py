@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from comfy_card import CARD, copies, half_there
+from comfy_card import CARD, copies_by_room
 from torch import Tensor
 
 CHECKPOINT = "micro.safetensors"
@@ -191,9 +191,7 @@ class Inside:
                 restorer.step(state, k)
             network.decode(state.latent)
 
-        nothing = copies(network, work)
-        half_there(network)
-        return {"nothing there": nothing, "half there": copies(network, work)}
+        return copies_by_room(network, work)
 
     def load(self, dtype: str = "fp32") -> Any:
         return self.module("nodes.varsr_loading").load(CHECKPOINT, dtype)

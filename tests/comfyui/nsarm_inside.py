@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from comfy_card import CARD, copies, half_there
+from comfy_card import CARD, copies_by_room
 from comfy_inside import load_pack
 from torch import Tensor
 
@@ -103,9 +103,7 @@ class Inside:
                 restorer.step(state, k)
             network.decode(state.latent)
 
-        nothing = copies(network, work)
-        half_there(network)
-        return {"nothing there": nothing, "half there": copies(network, work)}
+        return copies_by_room(network, work)
 
     def out_of_memory(self) -> dict[str, Any]:
         """A run in which only `fitting` tiles fit into memory, after more were tried."""
