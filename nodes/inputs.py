@@ -2,14 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..varsr_core.agreement import TILING_MODES, Tiling
-from ..varsr_core.color_fix import COLOR_MODES
-from ..varsr_core.output_size import SIZE_MODES, OutputSize
-from ..varsr_core.scales import GUIDANCE_SCHEDULES
-from ..varsr_core.upscale import UpscaleSettings
+from ..varsr_core.images.color_fix import COLOR_MODES
+from ..varsr_core.images.output_size import SIZE_MODES, OutputSize
+from ..varsr_core.nn.schedule import GUIDANCE_SCHEDULES
+from ..varsr_core.tiling.consistency import TILING_MODES, Tiling
+from ..varsr_core.upscaling import UpscaleSettings
 from ..varsr_core.varsr.ddpm import DIFFUSION_STEPS
-from ..varsr_core.varsr.sample import RefineSettings, SampleSettings
-from .runtime import MAX_SEED, advanced
+from ..varsr_core.varsr.sampling import RefineSettings, SampleSettings
+from .host import MAX_SEED, advanced
 from .sockets import VARSRModel, VARSRTokens
 
 MAX_SCALES = 64  # more than any schedule has; the model's own number is checked when it runs

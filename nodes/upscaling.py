@@ -5,12 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..varsr_core.execution import Execution
-from ..varsr_core.output_size import OutputSize
-from ..varsr_core.restoring import Restorer
-from ..varsr_core.upscale import UpscaleSettings, upscale
-from . import runtime
-from .comparison import comparison
+from ..varsr_core.images.output_size import OutputSize
+from ..varsr_core.runtime.execution import Execution
+from ..varsr_core.tiling.restorer import Restorer
+from ..varsr_core.upscaling import UpscaleSettings, upscale
+from . import host
+from .before_after import comparison
 
 
 def outputs() -> list[io.Output]:
@@ -39,13 +39,13 @@ def upscaled(
 ) -> io.NodeOutput:
     """Both outputs, and the comparison that the page shows."""
     restored = upscale(
-        runtime.to_core(image, alpha),
+        host.to_core(image, alpha),
         size,
         restorer,
         seed=seed,
         settings=settings,
-        mask=runtime.mask_to_core(mask),
+        mask=host.mask_to_core(mask),
         execution=execution,
     )
-    result, transparency = runtime.to_comfy_with_alpha(restored, image.shape[-1] == 4)
+    result, transparency = host.to_comfy_with_alpha(restored, image.shape[-1] == 4)
     return io.NodeOutput(result, transparency, ui=comparison(image, result))

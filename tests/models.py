@@ -16,7 +16,7 @@ from tools.random_checkpoint import (
     transformer_shapes,
 )
 from varsr_core.checkpoint import fingerprint
-from varsr_core.noise import TileSeed
+from varsr_core.tiling.noise import TileSeed
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.weights import build_model, convert
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from varsr_core.noise import TileSeed
 from varsr_core.nsarm.model import build_model
-from varsr_core.nsarm.sample import SampleSettings, start_sampling
+from varsr_core.nsarm.sampling import SampleSettings, start_sampling
 from varsr_core.nsarm.weights import convert
+from varsr_core.tiling.noise import TileSeed
 
 DATA = Path(__file__).resolve().parent / "data"
 SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32)  # 512 pixels

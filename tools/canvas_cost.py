@@ -30,13 +30,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from full_size import PeakMemory
 
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.execution import Execution, Session
-from varsr_core.norm_statistics import own_norm
-from varsr_core.progress import Progress
-from varsr_core.tiled_decode import decode_canvas
-from varsr_core.tiling import TileGrid
+from varsr_core.runtime.execution import Execution, Session
+from varsr_core.runtime.progress import Progress
+from varsr_core.tiling.decode import decode_canvas
+from varsr_core.tiling.grid import TileGrid
+from varsr_core.tiling.group_norm import own_norm
 from varsr_core.training.new_model import config_from_json, new_model
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer

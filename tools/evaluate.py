@@ -33,10 +33,10 @@ sys.path.insert(0, str(ROOT))
 
 from varsr_core.batch.__main__ import NOT_DONE
 from varsr_core.batch.__main__ import main as restore
-from varsr_core.batch.arguments import parse
+from varsr_core.batch.cli import parse
 from varsr_core.batch.output_format import PICTURE_FORMATS
 from varsr_core.errors import InputError
-from varsr_core.output_size import OutputSize
+from varsr_core.images.output_size import OutputSize
 
 BORDER = 4  # pixels; what lies there is mostly guessed
 LUMA = (65.481, 128.553, 24.966)  # of red, green and blue in [0, 1]; BT.601, beginning at 16

@@ -138,8 +138,8 @@ def time_plain(files: list[str]) -> float:
     from PIL import Image
     from plain_varsr import restore
 
-    from varsr_core.canvas import resize
     from varsr_core.checkpoint import load_checkpoint
+    from varsr_core.images.resize import resize
     from varsr_core.varsr.weights import build_model
 
     tokenizer = build_model(load_checkpoint([Path(file) for file in files]).tensors)

@@ -32,15 +32,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from models import reference_weights
 
 from tools.random_checkpoint import SMALL
-from varsr_core.agreement import TILING_MODES, Neighbourhood, Tiling
-from varsr_core.canvas import Canvas
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.execution import Execution, Session
-from varsr_core.output_size import OutputSize
-from varsr_core.restoring import RestoringWork
-from varsr_core.tile_loop import TileLoop
-from varsr_core.tiled_decode import Decoding, composite, decode_canvas
-from varsr_core.tiling import TileGrid
+from varsr_core.images.output_size import OutputSize
+from varsr_core.runtime.execution import Execution, Session
+from varsr_core.tiling.canvas import Canvas
+from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
+from varsr_core.tiling.decode import Decoding, composite, decode_canvas
+from varsr_core.tiling.grid import TileGrid
+from varsr_core.tiling.restorer import RestoringWork
+from varsr_core.tiling.scheduler import TileLoop
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, convert
 

@@ -32,15 +32,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.token_sampling import guide
+from varsr_core.nn.token_sampling import guide
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.refiner import sample_residual
-from varsr_core.varsr.sample import (
-    SampleSettings,
-    next_hidden,
-    refiner_condition,
-    start_sampling,
-)
+from varsr_core.varsr.sampling import SampleSettings, next_hidden, refiner_condition, start_sampling
 from varsr_core.varsr.weights import build_model
 
 Numbers = dict[str, Tensor]

@@ -28,7 +28,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from varsr_core.training.data import find_pictures, load_picture
+from varsr_core.training.data.pictures import find_pictures, load_picture
 
 LUMA = np.array([0.299, 0.587, 0.114])
 BLOCK = 4  # pixels; detail is what differs from the mean of such a block

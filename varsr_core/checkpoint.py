@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .family import Family, StateDict
+from .files.tensors import check_space, read_tensors, write_safetensors
 from .nsarm.family import NSARM_FAMILY
-from .tensor_files import check_space, read_tensors, write_safetensors
 from .varsr.family import VARSR_FAMILY
 
 FAMILIES = (VARSR_FAMILY, NSARM_FAMILY)

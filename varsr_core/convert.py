@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import sys
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from .checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
 from .errors import CheckpointError
-from .float8 import FLOAT8
-from .pieces import joined_pieces
+from .files.hashing import byte_bar, sha256
+from .files.split_files import joined_pieces
+from .nn.float8 import FLOAT8
 
 DTYPES = {
     "fp32": torch.float32,
@@ -23,7 +22,6 @@ DTYPES = {
     "fp16": torch.float16,
     "fp8": FLOAT8,
 }
-HASH_CHUNK = 2**24
 
 
 def convert_files(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
@@ -43,22 +41,8 @@ def _convert_whole(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
     if "sources" not in metadata:
         hashes = {path.name: sha256(path) for path in paths}
         metadata["sources"] = json.dumps(hashes, sort_keys=True)
-    with _bar(f"writing {output.name}", size) as bar:
+    with byte_bar(f"writing {output.name}", size) as bar:
         save_checkpoint(checkpoint, output, dtype, metadata=metadata, on_written=bar.update)
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file as hex, with a progress bar."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, _bar(f"hashing {path.name}", path.stat().st_size) as bar:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()
-
-
-def _bar(description: str, total: int) -> tqdm:
-    return tqdm(desc=description, total=total, unit="B", unit_scale=True)
 
 
 def main() -> int:

@@ -9,9 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from .convert import sha256
 from .errors import CheckpointError
-from .tensor_files import check_space
+from .files.hashing import sha256
+from .files.tensors import check_space
 from .varsr.release import FILES, REPOSITORY
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .deferred import Deferred
 from .errors import CheckpointError
-from .float8 import FLOAT8
+from .files.lazy_tensor import LazyTensor
+from .nn.float8 import FLOAT8
 
-StateDict = Mapping[str, Tensor | Deferred]
+StateDict = Mapping[str, Tensor | LazyTensor]
 
 
 def as_they_are(weights: StateDict, dtype: torch.dtype) -> StateDict:
@@ -42,7 +42,7 @@ class Family:
     complete: str
     split: Callable[[StateDict], dict[str, StateDict]]
     assemble: Callable[[Mapping[str, StateDict]], StateDict]
-    fix_dtype: Callable[[str, Tensor | Deferred, torch.dtype], torch.dtype]
+    fix_dtype: Callable[[str, Tensor | LazyTensor, torch.dtype], torch.dtype]
     pack: Callable[[StateDict, torch.dtype], StateDict] = as_they_are
 
     @property

@@ -134,7 +134,7 @@ class Inside:
         """A model run another way, and in 8 bits, while patches (as of a LoRA) come and go."""
         loaded = self.load()
         core = self.module("varsr_core.varsr.acceleration")
-        compiler = self.module("varsr_core.compiled").Compiler(lambda plain, **_: plain)
+        compiler = self.module("varsr_core.runtime.compile").Compiler(lambda plain, **_: plain)
         fast = replace(loaded, network=core.accelerated(loaded.network, compiler=compiler))
         name = "transformer.blocks.0.fc1.weight"
         delta = torch.randn(loaded.network.state_dict()[name].shape).mul_(0.5)
@@ -181,7 +181,7 @@ class Inside:
         loaded = accelerate.execute(self.load("bf16"), "off", weights, 0)[0]
         network = loaded.network
         restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(network)
-        seeds = [self.module("varsr_core.noise").TileSeed(0, 0)]
+        seeds = [self.module("varsr_core.tiling.noise").TileSeed(0, 0)]
 
         def work() -> None:
             lq = torch.empty(1, 3, restorer.tile_size, restorer.tile_size, device=CARD)
@@ -203,8 +203,8 @@ class Inside:
             execution = replace(execution, prepare=lambda: at_once)
         restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(loaded.network)
         image = torch.rand(1, 3, 28, 40, generator=torch.Generator().manual_seed(0))
-        tiling = self.module("varsr_core.agreement").Tiling("independent")
-        core = self.module("varsr_core.upscale")
+        tiling = self.module("varsr_core.tiling.consistency").Tiling("independent")
+        core = self.module("varsr_core.upscaling")
         settings = core.UpscaleSettings(tiling)
         return core.upscale(image, 4.0, restorer, settings=settings, execution=execution)
 

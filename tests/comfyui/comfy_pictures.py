@@ -15,10 +15,10 @@ from comfy_server import ComfyServer
 from PIL import Image
 
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.weights import build_model
 
 

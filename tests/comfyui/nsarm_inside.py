@@ -48,13 +48,13 @@ class Inside:
 
     def restore(self, loaded: Any, *, at_once: int = 1, restorer: Any = None) -> Tensor:
         """A picture of six tiles, none waiting for another, through the nodes' own execution."""
-        settings = self.module("varsr_core.nsarm.sample").SampleSettings(temperature=0)
+        settings = self.module("varsr_core.nsarm.sampling").SampleSettings(temperature=0)
         execution = self.module("nodes.runtime").execution(loaded.sampling(settings, None))
         if at_once > 1:
             execution = replace(execution, prepare=lambda: at_once)
         image = torch.rand(1, 3, 48, 72, generator=torch.Generator().manual_seed(0))
-        core = self.module("varsr_core.upscale")
-        tiling = self.module("varsr_core.agreement").Tiling("independent")
+        core = self.module("varsr_core.upscaling")
+        tiling = self.module("varsr_core.tiling.consistency").Tiling("independent")
         return core.upscale(
             image,
             4.0,
@@ -92,9 +92,9 @@ class Inside:
         """How weights come to a card that holds none or half of them; see comfy_card.py."""
         network = self.load(file, "bf16").network
         restorer = self.module("varsr_core.nsarm.restorer").NSARMRestorer(
-            network, self.module("varsr_core.nsarm.sample").SampleSettings(temperature=0)
+            network, self.module("varsr_core.nsarm.sampling").SampleSettings(temperature=0)
         )
-        seeds = [self.module("varsr_core.noise").TileSeed(0, 0)]
+        seeds = [self.module("varsr_core.tiling.noise").TileSeed(0, 0)]
 
         def work() -> None:
             side = network.config.lq_size

@@ -26,7 +26,7 @@ from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.nsarm.model import build_model
 from varsr_core.nsarm.restorer import NSARMRestorer
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 
 TOLERANCE = 1e-4
 NEWEST = pytest.mark.parametrize("server", ["0.30.0"], indirect=True)

@@ -22,7 +22,7 @@ from comfy_run import Run
 from comfy_server import ComfyServer
 from PIL import Image
 
-from varsr_core.alpha import enlarge_alpha
+from varsr_core.images.alpha import enlarge_alpha
 
 TOLERANCE = 1e-5  # float32 on one machine, within and without ComfyUI
 

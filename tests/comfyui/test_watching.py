@@ -1,4 +1,4 @@
-"""What a node shows while it works: sketches of the picture, and how far each scale is."""
+"""What a node shows while it works: previews of the picture, and how far each scale is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TILES = 6  # of the photo, four times larger
 PREVIEW_SIDE = 512
 
 
-def test_sketches_of_the_picture_arrive_on_the_node(server: ComfyServer, uploaded: str) -> None:
+def test_previews_of_the_picture_arrive_on_the_node(server: ComfyServer, uploaded: str) -> None:
     graph = Graph()
     graph.save(graph.upscale(graph.load(), graph.picture(uploaded), seed=501))
     run = server.run(graph)
@@ -27,7 +27,7 @@ def test_sketches_of_the_picture_arrive_on_the_node(server: ComfyServer, uploade
     assert np.abs(small[0] - small[-1]).mean() > 1  # tile by tile, it changes
 
 
-def test_stages_show_sketches_too(server: ComfyServer, uploaded: str) -> None:
+def test_stages_show_previews_too(server: ComfyServer, uploaded: str) -> None:
     graph = Graph()
     model = graph.load()
     sampled = graph.sample(model, graph.prefix(model, graph.picture(uploaded)), seed=502)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from varsr_core.varsr.model import VARSR
-from varsr_core.varsr.sample import SampleSettings, next_hidden, scale_logits, start_sampling
+from varsr_core.varsr.sampling import SampleSettings, next_hidden, scale_logits, start_sampling
 from varsr_core.varsr.weights import build_model, convert
 
 DATA = Path(__file__).resolve().parent.parent / "data"

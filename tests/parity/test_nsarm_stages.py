@@ -7,7 +7,7 @@ from nsarm_goldens import GREEDY, SIDES, model, recorded_codes, relative, start,
 
 from varsr_core.nsarm.bits import codes_of_bits, draw_bits, unpatch
 from varsr_core.nsarm.config import FORCED
-from varsr_core.nsarm.sample import enlarged, force_scales, next_words, sample_scale
+from varsr_core.nsarm.sampling import enlarged, force_scales, next_words, sample_scale
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from varsr_core.execution import Execution
-from varsr_core.varsr.sample import RefineSettings, SampleSettings, refine_latent
+from varsr_core.runtime.execution import Execution
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings, refine_latent
 from varsr_core.varsr.stages import decode_tokens, encode_prefix, sample_tokens
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from tools.random_checkpoint import MICRO
-from varsr_core.varsr.sample import SampleSettings, next_hidden, start_sampling
+from varsr_core.varsr.sampling import SampleSettings, next_hidden, start_sampling
 from varsr_core.varsr.weights import build_model, convert
 
 SIDES, HEADS, WIDTH = MICRO.sides, MICRO.heads, MICRO.width

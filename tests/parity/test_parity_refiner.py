@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from varsr_core.execution import Execution, Session
-from varsr_core.tiled_decode import decode_canvas
+from varsr_core.runtime.execution import Execution, Session
+from varsr_core.tiling.decode import decode_canvas
 from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.refiner import sample_residual
-from varsr_core.varsr.sample import refiner_condition
+from varsr_core.varsr.sampling import refiner_condition
 
 
 def test_condition_equals_the_recorded_one(tiny, fed, golden):

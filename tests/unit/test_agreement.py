@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from varsr_core.agreement import TILING_MODES, Neighbourhood, Tiling
 from varsr_core.errors import InputError
-from varsr_core.tiling import TileGrid
+from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
+from varsr_core.tiling.grid import TileGrid
 
 many = settings(max_examples=120, deadline=None, derandomize=True, database=None)
 

@@ -85,7 +85,7 @@ def test_core_does_not_import_comfyui(path):
 
 
 def test_this_test_sees_an_import_of_comfyui():
-    assert [name for name in imports_of(ROOT / "nodes/runtime.py") if is_of(name, HOST_MODULES)]
+    assert [name for name in imports_of(ROOT / "nodes/host.py") if is_of(name, HOST_MODULES)]
 
 
 @pytest.mark.parametrize("path", SHARED, ids=id_of)

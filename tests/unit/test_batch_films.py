@@ -14,9 +14,9 @@ import torch
 from varsr_core.batch import model
 from varsr_core.batch.__main__ import SOME_FAILED
 from varsr_core.batch.model import Model
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import batch_files as files
 import pytest
 
 from varsr_core.batch import grouping
-from varsr_core.batch.arguments import parse
+from varsr_core.batch.cli import parse
 from varsr_core.batch.grouping import grouped
 from varsr_core.batch.jobs import Job
 

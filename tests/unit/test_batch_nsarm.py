@@ -12,8 +12,8 @@ from varsr_core.checkpoint import load_checkpoint
 from varsr_core.convert import convert_files
 from varsr_core.nsarm.model import build_model
 from varsr_core.nsarm.restorer import NSARMRestorer
-from varsr_core.nsarm.sample import SampleSettings
-from varsr_core.upscale import upscale
+from varsr_core.nsarm.sampling import SampleSettings
+from varsr_core.upscaling import upscale
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from varsr_core.batch.output_format import OutputFormat
-from varsr_core.batch.reading import Picture, read_mask, read_picture
-from varsr_core.batch.writing import check_writable, write_picture
+from varsr_core.batch.pictures.reading import Picture, read_mask, read_picture
+from varsr_core.batch.pictures.writing import check_writable, write_picture
 from varsr_core.errors import InputError
-from varsr_core.output_size import OutputSize
+from varsr_core.images.output_size import OutputSize
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ORIENTATION, MAKER, EXIF_WIDTH = 0x0112, 0x010F, 0xA002

@@ -18,11 +18,11 @@ import pytest
 
 from varsr_core.batch import ray_pool
 from varsr_core.batch.__main__ import INTERRUPTED, NOT_DONE, SOME_FAILED
-from varsr_core.batch.arguments import parse
-from varsr_core.batch.film_plan import SEGMENT_FRAMES
-from varsr_core.batch.films_in_hand import FOLDER
+from varsr_core.batch.cli import parse
+from varsr_core.batch.films.in_hand import FOLDER
+from varsr_core.batch.films.plan import SEGMENT_FRAMES
+from varsr_core.batch.inputs import find_jobs
 from varsr_core.batch.journal import NAME
-from varsr_core.batch.sources import find_jobs
 
 TITLE = "ray::MapWorker"  # of the process of a worker
 PICTURES, BROKEN = 24, 2

@@ -16,14 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-from varsr_core import whole_file
 from varsr_core.batch import __main__ as program
-from varsr_core.batch import device, model, worker
+from varsr_core.batch import model, worker
 from varsr_core.batch.jobs import Outcome
 from varsr_core.batch.journal import NAME
-from varsr_core.upscale import UpscaleSettings, upscale
+from varsr_core.files import atomic as whole_file
+from varsr_core.runtime import device
+from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import film_files as films
 import numpy as np
 import pytest
 
-from varsr_core.batch import film_encoder, film_plan, films_in_hand
 from varsr_core.batch.__main__ import INTERRUPTED, SOME_FAILED
-from varsr_core.batch.films_in_hand import FOLDER
+from varsr_core.batch.films import encoder as film_encoder
+from varsr_core.batch.films import in_hand as films_in_hand
+from varsr_core.batch.films import plan as film_plan
+from varsr_core.batch.films.in_hand import FOLDER
+from varsr_core.batch.films.segment_file import read_packets, read_table
 from varsr_core.batch.model import Model
-from varsr_core.batch.segment_file import read_packets, read_table
 
 FRAMES, EACH = 40, 12  # of the films, and of a segment where a test sets it: three segments
 SUFFIXES = [".mp4", ".mkv", ".mov", ".webm"]
@@ -254,7 +256,7 @@ def test_killed_run_loses_only_the_segment_in_hand(tmp_path, options, capsys):
 
 
 def test_progress_counts_what_earlier_runs_did(tmp_path, run, cut, restored, capsys, monkeypatch):
-    monkeypatch.setattr("varsr_core.batch.reporting.PAUSE_S", 0.0)
+    monkeypatch.setattr("varsr_core.batch.report.PAUSE_S", 0.0)
     source = films.make_film(tmp_path / "clip.mp4", 3 * EACH)
     cut(EACH)
     restored["raised"] = {EACH + 2: KeyboardInterrupt()}

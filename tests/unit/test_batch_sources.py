@@ -5,8 +5,8 @@ from pathlib import Path
 import batch_files as files
 import pytest
 
+from varsr_core.batch.inputs import Naming, find_jobs
 from varsr_core.batch.output_format import OutputFormat, check_template
-from varsr_core.batch.sources import Naming, find_jobs
 from varsr_core.errors import InputError
 
 

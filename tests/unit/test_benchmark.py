@@ -88,7 +88,7 @@ def test_pruning_runs_the_share_of_tokens_it_keeps(monkeypatch):
     import models
     import pruning
 
-    from varsr_core.kv_cache import KVCache
+    from varsr_core.nn.kv_cache import KVCache
 
     model, seen, whole = models.micro_model(), [], KVCache.advance
     monkeypatch.setattr(KVCache, "advance", lambda self, n: (seen.append(n), whole(self, n)))

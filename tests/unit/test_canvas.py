@@ -4,11 +4,13 @@ import pytest
 import torch
 from PIL import Image
 
-from varsr_core.agreement import TILING_MODES, Tiling
-from varsr_core.alpha import enlarge_alpha
-from varsr_core.canvas import Canvas, check_pixels, resize
 from varsr_core.errors import InputError
-from varsr_core.output_size import OutputSize
+from varsr_core.images.alpha import enlarge_alpha
+from varsr_core.images.check import check_pixels
+from varsr_core.images.output_size import OutputSize
+from varsr_core.images.resize import resize
+from varsr_core.tiling.canvas import Canvas
+from varsr_core.tiling.consistency import TILING_MODES, Tiling
 
 TILE, ALIGN = 64, 16
 TILING = Tiling()

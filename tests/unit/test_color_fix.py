@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from varsr_core.color_fix import COLOR_MODES, low_band, match_colors
 from varsr_core.errors import InputError
-from varsr_core.upscale import match_image_colors
+from varsr_core.images.color_fix import COLOR_MODES, low_band, match_colors
+from varsr_core.upscaling import match_image_colors
 
 CORRECTIONS = [mode for mode in COLOR_MODES if mode != "none"]
 

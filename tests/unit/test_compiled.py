@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from varsr_core.compiled import Compiler
+from varsr_core.runtime.compile import Compiler
 
 
 def double(x):

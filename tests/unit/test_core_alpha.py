@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from test_resampling import weights
 
-from varsr_core.alpha import enlarge_alpha
 from varsr_core.errors import InputError
+from varsr_core.images.alpha import enlarge_alpha
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIDE = 48  # of the small pictures that are enlarged
@@ -290,7 +290,7 @@ def test_sizes_below_one_pixel_are_refused(size):
 
 MEASURE = """
 import torch
-from varsr_core import alpha
+from varsr_core.images import alpha
 
 def kilobytes(key):
     lines = open("/proc/self/status").read().splitlines()

@@ -7,12 +7,12 @@ import models
 import pytest
 import torch
 
-from varsr_core.agreement import TILING_MODES, Tiling
-from varsr_core.alpha import enlarge_alpha
-from varsr_core.execution import Execution
-from varsr_core.upscale import UpscaleSettings, upscale
+from varsr_core.images.alpha import enlarge_alpha
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import TILING_MODES, Tiling
+from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
 FRAMES = 12
 SAMPLING, REFINING = SampleSettings(top_k=20), RefineSettings(steps=2)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy.ndimage import correlate1d
 
-from varsr_core.cielab import RGB_FROM_XYZ, XYZ_FROM_RGB, to_lab, to_lightness, to_rgb
-from varsr_core.color_fix import low_band, match_colors
+from varsr_core.images.cielab import RGB_FROM_XYZ, XYZ_FROM_RGB, to_lab, to_lightness, to_rgb
+from varsr_core.images.color_fix import low_band, match_colors
 
 # Published for the D65 white of CIE 15 by Bruce Lindbloom's calculator and scikit-image's tests.
 PUBLISHED = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from varsr_core import color_fix
-from varsr_core.cielab import to_lightness
-from varsr_core.color_fix import COLOR_MODES, HALO, match_colors, measure, strips
+from varsr_core.images import color_fix
+from varsr_core.images.cielab import to_lightness
+from varsr_core.images.color_fix import COLOR_MODES, HALO, match_colors, measure, strips
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WIDTH = 61
@@ -23,7 +23,7 @@ TOLERANCE = {"adain": 1e-6, "wavelet": 1e-6, "lab": 1e-5, "none": 0}
 PEAK = """
 import sys, torch
 from pathlib import Path
-from varsr_core.color_fix import match_colors
+from varsr_core.images.color_fix import match_colors
 
 def status(field):
     lines = Path("/proc/self/status").read_text().splitlines()

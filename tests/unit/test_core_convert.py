@@ -21,7 +21,7 @@ from varsr_core.checkpoint import check_output, load_checkpoint, save_checkpoint
 from varsr_core.convert import DTYPES as ALL_DTYPES
 from varsr_core.convert import convert_files
 from varsr_core.errors import CheckpointError
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model
 

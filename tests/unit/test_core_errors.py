@@ -6,11 +6,11 @@ import models
 import pytest
 import torch
 
-from varsr_core.agreement import Tiling
 from varsr_core.errors import InputError
-from varsr_core.execution import Execution
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import Tiling
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.stages import (
     decode_scales,
     decode_tokens,

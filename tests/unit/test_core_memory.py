@@ -10,8 +10,8 @@ import pytest
 import torch
 from live_bytes import LiveBytes
 
-from varsr_core.noise import TileSeed
-from varsr_core.scales import ScaleSchedule
+from varsr_core.nn.schedule import ScaleSchedule
+from varsr_core.tiling.noise import TileSeed
 from varsr_core.training.new_model import config_from_json
 from varsr_core.varsr.config import RefinerConfig, TokenizerConfig, TransformerConfig, VARSRConfig
 from varsr_core.varsr.memory import tile_bytes

@@ -8,16 +8,16 @@ import models
 import pytest
 import torch
 
-from varsr_core.agreement import TILING_MODES, Tiling
-from varsr_core.canvas import Canvas
-from varsr_core.execution import Execution
-from varsr_core.gathering import PIXELS_TOGETHER, Handful
-from varsr_core.tiled_decode import Decoding
-from varsr_core.tiling import TileGrid
-from varsr_core.upscale import UpscaleSettings, upscale, upscale_each
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.batching import PIXELS_TOGETHER, PictureBatch
+from varsr_core.tiling.canvas import Canvas
+from varsr_core.tiling.consistency import TILING_MODES, Tiling
+from varsr_core.tiling.decode import Decoding
+from varsr_core.tiling.grid import TileGrid
+from varsr_core.upscaling import UpscaleSettings, upscale, upscale_each
 from varsr_core.varsr.refiner import Refiner
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.transformer import Block
 
 SAMPLING, REFINING = SampleSettings(top_k=20), RefineSettings(steps=2)
@@ -189,7 +189,7 @@ class Twice:
 CANVAS = (Twice, 64, 16, Tiling())
 
 
-def test_sketches_show_each_picture_in_its_own_shape(restorer):
+def test_previews_show_each_picture_in_its_own_shape(restorer):
     shapes = []
 
     def look(progress):
@@ -265,8 +265,8 @@ def test_no_pictures_give_no_pictures(restorer):
 
 
 def taken(size, canvases):
-    handful = Handful(size)
-    return [handful.take(canvas) for canvas in canvases], handful
+    batch = PictureBatch(size)
+    return [batch.take(canvas) for canvas in canvases], batch
 
 
 def canvas(rows, columns, mode="phased"):
@@ -296,18 +296,18 @@ def test_pictures_are_taken_while_their_tiles_of_a_phase_fit_at_once(mode, rows,
 
 
 def test_one_picture_is_taken_however_large_it_is():
-    found, handful = taken(1, [canvas(9, 9)])
+    found, batch = taken(1, [canvas(9, 9)])
     assert found == [True]
-    assert handful.full
+    assert batch.full
 
 
 def test_full_means_that_nothing_more_is_taken():
-    handful = Handful(2)
-    assert handful.take(canvas(2, 1))
-    assert not handful.full
-    assert handful.take(canvas(1, 1))
-    assert handful.full
-    assert not handful.take(canvas(1, 1))
+    batch = PictureBatch(2)
+    assert batch.take(canvas(2, 1))
+    assert not batch.full
+    assert batch.take(canvas(1, 1))
+    assert batch.full
+    assert not batch.take(canvas(1, 1))
 
 
 def test_pixels_of_pictures_taken_together_are_bounded():

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from varsr_core.errors import InputError
-from varsr_core.output_size import MAX_OUTPUT_PIXELS, SIZE_MODES, OutputSize, as_output_size
+from varsr_core.images.output_size import MAX_OUTPUT_PIXELS, SIZE_MODES, OutputSize, as_output_size
 
 SHAPES = [(64, 48), (97, 31), (1, 1000), (1000, 1), (1, 1), (7, 7), (1080, 1920), (333, 334)]
 

@@ -6,15 +6,10 @@ import models
 import pytest
 import torch
 
-from varsr_core.agreement import Tiling
-from varsr_core.execution import Execution
-from varsr_core.noise import TileSeed, derive_seed
-from varsr_core.varsr.sample import (
-    RefineSettings,
-    SampleSettings,
-    refine_latent,
-    refiner_noise,
-)
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import Tiling
+from varsr_core.tiling.noise import TileSeed, derive_seed
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings, refine_latent, refiner_noise
 from varsr_core.varsr.stages import decode_tokens, encode_prefix, refine_tokens, sample_tokens
 
 ONE_BY_ONE = Execution()

@@ -6,9 +6,9 @@ import models
 import pytest
 import torch
 
-from varsr_core.agreement import TILING_MODES, Tiling
-from varsr_core.execution import Execution
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import TILING_MODES, Tiling
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.stages import (
     decode_tokens,
     encode_prefix,

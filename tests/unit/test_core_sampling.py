@@ -6,12 +6,12 @@ import models
 import pytest
 import torch
 
-from varsr_core import token_sampling
-from varsr_core.agreement import Tiling
-from varsr_core.execution import Execution
-from varsr_core.noise import derive_seed
-from varsr_core.varsr import sample as varsr_sample
-from varsr_core.varsr.sample import (
+from varsr_core.nn import token_sampling
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import Tiling
+from varsr_core.tiling.noise import derive_seed
+from varsr_core.varsr import sampling as varsr_sample
+from varsr_core.varsr.sampling import (
     RefineSettings,
     SampleSettings,
     hidden_by_tile,

@@ -4,13 +4,13 @@ import models
 import pytest
 import torch
 
-from varsr_core.agreement import TILING_MODES, Tiling
 from varsr_core.errors import InputError
-from varsr_core.execution import Execution
-from varsr_core.scales import ScaleSchedule
-from varsr_core.upscale import UpscaleSettings, upscale
+from varsr_core.nn.schedule import ScaleSchedule
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import TILING_MODES, Tiling
+from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings, next_hidden, start_sampling
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings, next_hidden, start_sampling
 from varsr_core.varsr.stages import encode_prefix, refine_tokens, sample_tokens
 from varsr_core.varsr.transformer import Transformer
 

@@ -8,19 +8,19 @@ import models
 import pytest
 import torch
 
-from varsr_core import tiled_decode
-from varsr_core.agreement import TILING_MODES, Neighbourhood, Tiling
-from varsr_core.alpha import enlarge_alpha
-from varsr_core.canvas import resize
-from varsr_core.color_fix import COLOR_MODES
-from varsr_core.execution import Execution
-from varsr_core.output_size import OutputSize
-from varsr_core.upscale import UpscaleSettings, match_image_colors, upscale
+from varsr_core.images.alpha import enlarge_alpha
+from varsr_core.images.color_fix import COLOR_MODES
+from varsr_core.images.output_size import OutputSize
+from varsr_core.images.resize import resize
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling import decode as tiled_decode
+from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
+from varsr_core.upscaling import UpscaleSettings, match_image_colors, upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.quantizer import Quantizer
 from varsr_core.varsr.refiner import Refiner
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.stages import (
     decode_scales,
     decode_tokens,

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varsr_core.cpu_attention import cpu_attention, worthwhile
+from varsr_core.nn.cpu_attention import cpu_attention, worthwhile
 from varsr_core.varsr import transformer
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from varsr_core.training import degradation
-from varsr_core.training.blur_kernels import BLUR_KINDS, BlurRecipe, pixel_grid
-from varsr_core.training.degradation import (
+from varsr_core.training.data import degradation
+from varsr_core.training.data.blur_kernels import BLUR_KINDS, BlurRecipe, pixel_grid
+from varsr_core.training.data.degradation import (
     PUBLISHED,
     RESIZE_MODES,
     DegradationSettings,
@@ -22,7 +22,7 @@ from varsr_core.training.degradation import (
     degrade,
     draw_recipe,
 )
-from varsr_core.training.jpeg import CHROMA_TABLE, LUMA_TABLE, jpeg, quantization_table
+from varsr_core.training.data.jpeg import CHROMA_TABLE, LUMA_TABLE, jpeg, quantization_table
 
 DRAWS = 3000
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from varsr_core.execution import Execution, Session, is_out_of_memory
+from varsr_core.runtime.execution import Execution, Session, is_out_of_memory
 
 
 class CancelledError(Exception):

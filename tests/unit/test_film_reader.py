@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from varsr_core.batch.film_reader import FIRST, LAST, FilmReader, SeekError
+from varsr_core.batch.films.reader import FIRST, LAST, FilmReader, SeekError
 
 RATE, FRAMES, GROUP = 25, 120, 15
 SIZE = (96, 128)  # the least that all of these encoders take

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from varsr_core import float8
-from varsr_core.float8 import FLOAT8, Float8Linear, quantise, store_in_float8
+from varsr_core.nn import float8
+from varsr_core.nn.float8 import FLOAT8, Float8Linear, quantise, store_in_float8
 from varsr_core.varsr.acceleration import in_float8
 
 

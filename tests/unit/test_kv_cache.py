@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from varsr_core.kv_cache import KVCache
+from varsr_core.nn.kv_cache import KVCache
 
 LAYERS, ROWS, HEADS, HEAD_DIM = 3, 2, 4, 8
 STEPS = (5, 1, 4, 9)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from varsr_core.least_squares import LeastSquares
+from varsr_core.nn.least_squares import LeastSquares
 
 
 def test_sums_of_products_give_what_all_rows_at_once_would():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from varsr_core.errors import InputError
-from varsr_core.mask import blend_inside, check_mask, feathered
+from varsr_core.images.mask import blend_inside, check_mask, feathered
 
 many = settings(max_examples=250, deadline=None, derandomize=True, database=None)
 

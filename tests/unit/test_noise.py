@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from varsr_core.noise import BLOCK, TileSeed, derive_seed, draw_normal, draw_uniform, tile_seeds
-from varsr_core.upscale import upscale
+from varsr_core.tiling.noise import (
+    BLOCK,
+    TileSeed,
+    derive_seed,
+    draw_normal,
+    draw_uniform,
+    tile_seeds,
+)
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import SampleSettings
+from varsr_core.varsr.sampling import SampleSettings
 
 LARGEST_SEED = 2**64 - 1
 

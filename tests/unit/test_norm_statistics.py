@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varsr_core.norm_statistics import NormStatistics, own_norm
+from varsr_core.tiling.group_norm import NormStatistics, own_norm
 
 
 def layer_of(groups, channels, dtype=torch.float32, eps=1e-6, seed=0):

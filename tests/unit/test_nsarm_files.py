@@ -14,16 +14,16 @@ from safetensors.torch import load_file, save_file
 from tools.random_nsarm import MICRO, QUARTER, write_release
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.convert import DTYPES, convert_files
-from varsr_core.deferred import Deferred
 from varsr_core.errors import CheckpointError, InputError
+from varsr_core.files.lazy_tensor import LazyTensor
 from varsr_core.nsarm.model import build_model
 from varsr_core.nsarm.restorer import NSARMRestorer
+from varsr_core.nsarm.results import TextFeatures
 from varsr_core.nsarm.row_scaled import RowScaled, pack
-from varsr_core.nsarm.sample import SampleSettings
-from varsr_core.nsarm.state import TextFeatures
+from varsr_core.nsarm.sampling import SampleSettings
 from varsr_core.nsarm.text_files import load_text, save_text
 from varsr_core.nsarm.weights import convert
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BLOCK = "transformer.blocks.0"
@@ -274,7 +274,7 @@ def test_conversion_holds_few_tensors_at_a_time(release, tmp_path):
 
 def test_deferred_tensor_is_made_when_wanted_and_not_kept():
     calls = []
-    deferred = Deferred((2, 3), torch.float32, lambda: calls.append(1) or torch.ones(2, 3))
+    deferred = LazyTensor((2, 3), torch.float32, lambda: calls.append(1) or torch.ones(2, 3))
     assert (deferred.shape, deferred.numel(), deferred.is_floating_point()) == ((2, 3), 6, True)
     assert not calls
     assert torch.equal(deferred.to(torch.float64), torch.ones(2, 3, dtype=torch.float64))

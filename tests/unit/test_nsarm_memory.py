@@ -10,13 +10,13 @@ import pytest
 import torch
 from live_bytes import LiveBytes
 
-from varsr_core.noise import TileSeed
 from varsr_core.nsarm.config import infer_config
 from varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
 from varsr_core.nsarm.model import NSARM, fix_dtype
 from varsr_core.nsarm.restorer import NSARMRestorer
-from varsr_core.nsarm.sample import SampleSettings
+from varsr_core.nsarm.sampling import SampleSettings
 from varsr_core.nsarm.weights import convert
+from varsr_core.tiling.noise import TileSeed
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from nsarm_goldens import model, trace
 
-from varsr_core.agreement import Tiling
 from varsr_core.errors import InputError
-from varsr_core.execution import Execution
-from varsr_core.noise import TileSeed
 from varsr_core.nsarm.restorer import NO_TEXT_TOKENS, NSARMRestorer
-from varsr_core.nsarm.sample import SampleSettings
-from varsr_core.upscale import UpscaleSettings, upscale
+from varsr_core.nsarm.sampling import SampleSettings
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.consistency import Tiling
+from varsr_core.tiling.noise import TileSeed
+from varsr_core.upscaling import UpscaleSettings, upscale
 
 
 def restorer(**settings):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from varsr_core.placement import bring
+from varsr_core.nn.parameters import bring
 
 
 class Weight:

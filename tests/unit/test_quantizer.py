@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from varsr_core.scales import ScaleSchedule
+from varsr_core.nn.schedule import ScaleSchedule
 from varsr_core.varsr.quantizer import Quantizer, phi_index
 
 SIDES = (1, 2, 3, 5, 8)

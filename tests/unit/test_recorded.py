@@ -9,13 +9,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from varsr_core import recorded
-from varsr_core.compiled import Compiler
-from varsr_core.execution import Execution
-from varsr_core.recorded import Recorder
+from varsr_core.runtime import cuda_graphs as recorded
+from varsr_core.runtime.compile import Compiler
+from varsr_core.runtime.cuda_graphs import Recorder
+from varsr_core.runtime.execution import Execution
 from varsr_core.varsr import acceleration
 from varsr_core.varsr.acceleration import accelerated
-from varsr_core.varsr.sample import SampleSettings
+from varsr_core.varsr.sampling import SampleSettings
 from varsr_core.varsr.stages import encode_prefix, sample_tokens
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varsr_core.resampling import bicubic
+from varsr_core.images.resize import bicubic
 
 ONE_COLUMN = [
     ((48, 64), (48, 1)),

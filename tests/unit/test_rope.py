@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from varsr_core.rope import apply_rope, map_positions, rope_table
+from varsr_core.nn.rope import apply_rope, map_positions, rope_table
 
 HEAD_DIM = 16
 

@@ -1,6 +1,6 @@
 import pytest
 
-from varsr_core.scales import GUIDANCE_SCHEDULES, ScaleSchedule
+from varsr_core.nn.schedule import GUIDANCE_SCHEDULES, ScaleSchedule
 
 RELEASED = ScaleSchedule((1, 2, 3, 4, 6, 9, 13, 18, 24, 32))
 

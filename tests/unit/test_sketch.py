@@ -5,15 +5,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varsr_core.agreement import Tiling
-from varsr_core.canvas import Canvas
-from varsr_core.execution import Execution
-from varsr_core.output_size import OutputSize
-from varsr_core.sketch import DENSITY, FITTED_SIDE, KEPT, MAX_SIDE, Sketch, fit_sketch
-from varsr_core.upscale import UpscaleSettings, upscale
+from varsr_core.images.output_size import OutputSize
+from varsr_core.nn.linear_preview import FITTED_SIDE, fit_preview
+from varsr_core.runtime.execution import Execution
+from varsr_core.tiling.canvas import Canvas
+from varsr_core.tiling.consistency import Tiling
+from varsr_core.tiling.preview import DENSITY, KEPT, MAX_SIDE, Preview
+from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr import stages
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
 CELL = 8  # pixels of the encoder below
 TILE = 32
@@ -22,14 +23,14 @@ ORTHOGONAL = torch.linalg.qr(torch.randn(48, 48, generator=torch.Generator().man
 
 
 def encode(pictures):
-    """A linear code of the 4 x 4 colours of a cell, mixed: no more and no less than a sketch."""
+    """A linear code of the 4 x 4 colours of a cell, mixed: no more and no less than a preview."""
     small = F.avg_pool2d(pictures, CELL // DENSITY)
     cells = F.pixel_unshuffle(small, DENSITY)
     return torch.einsum("nchw,cd->ndhw", cells, ORTHOGONAL) * 3 - 1
 
 
 def plain(latent):
-    """A SketchFn that shows the first three channels as they are."""
+    """A PreviewFn that shows the first three channels as they are."""
     return F.interpolate(latent[:, :3], scale_factor=DENSITY, mode="nearest")
 
 
@@ -43,101 +44,101 @@ def latents(count, value):
 
 
 def test_linear_code_is_undone():
-    sketch = fit_sketch(encode, CPU)
+    preview = fit_preview(encode, CPU)
     picture = models.picture(64, 96)
-    found = sketch(encode(picture))
+    found = preview(encode(picture))
     assert found.shape == (1, 3, 32, 48)
     torch.testing.assert_close(found, F.avg_pool2d(picture, 2), atol=0.02, rtol=0)
 
 
 def test_fitting_is_repeatable_and_leaves_the_random_state_alone():
     before = torch.get_rng_state()
-    first, second = fit_sketch(encode, CPU), fit_sketch(encode, CPU)
+    first, second = fit_preview(encode, CPU), fit_preview(encode, CPU)
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(first.bias, second.bias)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_values_beyond_what_can_be_shown_are_clamped():
-    sketch = fit_sketch(encode, CPU)
-    found = sketch(100 * torch.randn(2, 48, 4, 4, generator=torch.Generator().manual_seed(1)))
+    preview = fit_preview(encode, CPU)
+    found = preview(100 * torch.randn(2, 48, 4, 4, generator=torch.Generator().manual_seed(1)))
     assert (found.min(), found.max()) == (0, 1)
 
 
 def test_tiles_are_painted_where_they_lie():
     whole = canvas(56, 88)
-    sketch, grid = Sketch([whole], plain), whole.grid.cells()
+    preview, grid = Preview([whole], plain), whole.grid.cells()
     value = torch.zeros(1, 3, 56 // CELL, 88 // CELL)
     for number, (rows, columns) in enumerate(map(grid.area, range(len(grid)))):
         value[:, :, rows, columns] = number / 10
-        found = sketch.painted([number], latents(1, number / 10))
+        found = preview.painted([number], latents(1, number / 10))
         painted = found[:, rows.start * DENSITY, columns.start * DENSITY]
         assert painted.tolist() == pytest.approx([number / 10] * 3)
     assert torch.equal(found, plain(value)[0])
 
 
 def test_padding_is_not_shown():
-    found = Sketch([canvas(20, 44)], plain).painted([0], latents(1, 0.5))
+    found = Preview([canvas(20, 44)], plain).painted([0], latents(1, 0.5))
     assert found.shape == (3, 10, 22)
 
 
 def test_background_is_shown_until_a_tile_is_painted():
     whole = canvas(32, 56, images=2)
     backgrounds = torch.rand(2, 3, 32, 56, generator=torch.Generator().manual_seed(2))
-    sketch = Sketch([whole] * 2, plain, backgrounds)
+    preview = Preview([whole] * 2, plain, backgrounds)
     last = len(whole.grid) - 1
-    found = sketch.painted([last], latents(1, 0))
+    found = preview.painted([last], latents(1, 0))
     small = F.avg_pool2d(backgrounds, CELL // DENSITY)
     left = whole.grid.cells().area(last)[1].start * DENSITY
     torch.testing.assert_close(found[:, :, :left], small[0, :, :, :left])
     assert (found[:, :, left:] == 0).all()
-    found = sketch.painted([last + 1], latents(1, 1))
+    found = preview.painted([last + 1], latents(1, 1))
     assert (found[:, :, :16] == 1).all()
     torch.testing.assert_close(found[:, :, 16:], small[1, :, :, 16:])
 
 
 def test_pictures_whose_tiles_run_in_turns_keep_what_was_painted():
     wide, small = canvas(32, 56), canvas(32, 32)
-    sketch = Sketch([wide, small, wide], plain)
+    preview = Preview([wide, small, wide], plain)
     tiles = len(wide.grid)
     assert tiles == 2
-    expected = sketch.painted([0, 1], latents(2, 0.25))
+    expected = preview.painted([0, 1], latents(2, 0.25))
     for number in range(3, 3 + tiles):
-        sketch.painted([number, 2], latents(2, 0.75))
-    assert (sketch.painted([2], latents(1, 1.0)) == 1).all()
-    assert torch.equal(sketch.painted([0], latents(1, 0.25)), expected)
-    assert (sketch.painted([4], latents(1, 0.75)) == 0.75).all()
+        preview.painted([number, 2], latents(2, 0.75))
+    assert (preview.painted([2], latents(1, 1.0)) == 1).all()
+    assert torch.equal(preview.painted([0], latents(1, 0.25)), expected)
+    assert (preview.painted([4], latents(1, 0.75)) == 0.75).all()
 
 
-def test_sketches_of_many_pictures_are_not_all_kept():
+def test_previews_of_many_pictures_are_not_all_kept():
     one = canvas(32, 32)
-    sketch = Sketch([one] * 100, plain)
+    preview = Preview([one] * 100, plain)
     for number in range(100):
-        sketch.painted([number], latents(1, 0.5))
-    assert len(sketch.begun) == KEPT
+        preview.painted([number], latents(1, 0.5))
+    assert len(preview.begun) == KEPT
 
 
 def test_tiles_of_a_block_that_belong_to_the_next_picture_wait_for_it():
     whole = canvas(32, 32, images=2)
     both = torch.cat((latents(1, 0.25), latents(1, 0.75)))
-    assert (Sketch([whole] * 2, plain).painted([0, 1], both) == 0.25).all()
+    assert (Preview([whole] * 2, plain).painted([0, 1], both) == 0.25).all()
 
 
 @pytest.mark.parametrize(
     ("size", "shown"),
     [((1024, 512), (512, 256)), ((1032, 1032), (258, 258)), ((8192, 80), (MAX_SIDE, 5))],
 )
-def test_large_canvases_have_small_sketches(size, shown):
-    sketch = Sketch([canvas(*size)], plain)
-    found = sketch.painted([0], latents(1, 0))
+def test_large_canvases_have_small_previews(size, shown):
+    preview = Preview([canvas(*size)], plain)
+    found = preview.painted([0], latents(1, 0))
     assert found.shape == (3, *shown)
 
 
 def test_what_is_shown_does_not_change_afterwards():
-    sketch = Sketch([canvas(32, 56)], plain)
-    found = sketch.painted([0], latents(1, 0.25))
+    preview = Preview([canvas(32, 56)], plain)
+    found = preview.painted([0], latents(1, 0.25))
     kept = found.clone()
-    sketch.painted([0], latents(1, 0.75))
+    preview.painted([0], latents(1, 0.75))
     assert torch.equal(found, kept)
 
 
@@ -173,7 +174,7 @@ def test_stages_show_pictures_too(watched):
     assert {progress.picture.shape for progress in seen} == {(3, 25, 20)}
 
 
-def test_sketch_is_fitted_once_a_model(watched, monkeypatch):
+def test_preview_is_fitted_once_a_model(watched, monkeypatch):
     execution, _ = watched
     model, calls = models.micro_model(seed=7), []
     original = model.encode_latent

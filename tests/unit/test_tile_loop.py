@@ -6,11 +6,11 @@ from functools import cache
 import pytest
 import torch
 
-from varsr_core.agreement import Neighbourhood
 from varsr_core.errors import InputError
-from varsr_core.execution import Execution, Session
-from varsr_core.tile_loop import TileLoop
-from varsr_core.tiling import TileGrid
+from varsr_core.runtime.execution import Execution, Session
+from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.grid import TileGrid
+from varsr_core.tiling.scheduler import TileLoop
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("meta")  # only compared: the fake work's tensors stay where they are

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from varsr_core import tiled_decode
-from varsr_core.agreement import Neighbourhood
-from varsr_core.execution import Execution, Session
-from varsr_core.norm_statistics import NormStatistics, own_norm
-from varsr_core.tiled_decode import MEASURED_PIECES, Decoding, composite, decode_canvas
-from varsr_core.tiling import TileGrid
+from varsr_core.runtime.execution import Execution, Session
+from varsr_core.tiling import decode as tiled_decode
+from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.decode import MEASURED_PIECES, Decoding, composite, decode_canvas
+from varsr_core.tiling.grid import TileGrid
+from varsr_core.tiling.group_norm import NormStatistics, own_norm
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.vqvae import SpatialAttention

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from varsr_core.tiling import TileGrid
+from varsr_core.tiling.grid import TileGrid
 
 # height, width, tile, overlap, align
 GRIDS = [

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from varsr_core.token_sampling import draw_tokens, guide, keep_top_k, keep_top_p
+from varsr_core.nn.token_sampling import draw_tokens, guide, keep_top_k, keep_top_p
 
 ALMOST_ONE = 1 - 2**-24  # the largest number a float32 draw gives
 DRAWS = 50_000

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from varsr_core.errors import InputError
+from varsr_core.training.closed_form.tokenizer import fits
 from varsr_core.training.config import read_config
-from varsr_core.training.degradation import DegradationSettings, OrderSettings
-from varsr_core.training.linear_start import fits
+from varsr_core.training.data.degradation import DegradationSettings, OrderSettings
 from varsr_core.training.loop import LoopSettings
 from varsr_core.training.new_model import config_from_json
 from varsr_core.varsr.model import VARSR

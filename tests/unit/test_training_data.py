@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from varsr_core import canvas
 from varsr_core.errors import InputError
-from varsr_core.noise import derive_seed
-from varsr_core.training.data import (
+from varsr_core.images.resize import resize as resize_clamped
+from varsr_core.tiling.noise import derive_seed
+from varsr_core.training.data.degradation import PUBLISHED, RESIZE_MODES, degrade, resize
+from varsr_core.training.data.pictures import (
     PictureFolder,
     batches,
     find_pictures,
     make_negative,
     make_pair,
 )
-from varsr_core.training.degradation import PUBLISHED, RESIZE_MODES, degrade, resize
 
 SIZE = 16
 
@@ -407,7 +407,7 @@ def test_low_quality_is_a_degraded_picture_enlarged_in_one_of_three_ways():
     counts = dict.fromkeys(RESIZE_MODES, 0)
     for found, small in zip(lq, degrade(hr, PUBLISHED, seeded(3)), strict=True):
         ways = {mode: resize(small, 32, 48, mode) for mode in ("area", "bilinear")}
-        ways["bicubic"] = canvas.resize(small[None], 32, 48)[0]
+        ways["bicubic"] = resize_clamped(small[None], 32, 48)[0]
         matching = [mode for mode, way in ways.items() if torch.equal(way, found)]
         assert len(matching) == 1
         counts[matching[0]] += 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from varsr_core.training.diffusion_loss import (
+from varsr_core.training.losses.diffusion import (
     REPEATS,
     DiffusionTables,
     binned_log_likelihood,

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from test_training_restorer_start import drawn
 from test_training_stage_losses import batch_of
 
-from varsr_core.training.decoder_stage import DecoderLoss, DecoderSettings, SightLoss
-from varsr_core.training.discriminator import Discriminator, adversarial_losses
+from varsr_core.training.losses.discriminator import Discriminator, adversarial_losses
+from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, SightLoss
 
 WIDTHS = [3, 6]
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from test_training_loop import SIZES
 
-from varsr_core.training.linear_start import fits, linear_start
+from varsr_core.training.closed_form.tokenizer import fits, linear_start
 from varsr_core.training.new_model import config_from_json, new_model
-from varsr_core.training.tokenizer_stage import TokenizerSettings
+from varsr_core.training.stages.tokenizer import TokenizerSettings
 from varsr_core.varsr.config import TokenizerConfig
 
 DEVIATION = TokenizerSettings.deviation

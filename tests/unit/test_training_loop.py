@@ -9,14 +9,14 @@ import torch
 
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.errors import CheckpointError
-from varsr_core.training.encoded_target import encode_target
-from varsr_core.training.isr_stage import ISRLoss
 from varsr_core.training.loop import LOG_FILE, STATE_FILE, Loop, LoopSettings
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.samples import Sampling
-from varsr_core.training.tokenizer_stage import TokenizerLoss, TokenizerSettings, revive_codes
+from varsr_core.training.stages.encoded_target import encode_target
+from varsr_core.training.stages.restorer import ISRLoss
+from varsr_core.training.stages.tokenizer import TokenizerLoss, TokenizerSettings, revive_codes
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
 SIZES = {
     "tokenizer": {

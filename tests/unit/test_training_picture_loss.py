@@ -4,7 +4,7 @@ import models
 import pytest
 import torch
 
-from varsr_core.training.picture_loss import picture_loss
+from varsr_core.training.losses.picture import picture_loss
 
 
 def test_brightness_is_seen_by_pixels_and_edges_by_both():

@@ -6,9 +6,9 @@ import pytest
 from test_training_restorer_start import sizes
 
 from tools.random_checkpoint import RELEASED
+from varsr_core.training.closed_form.restorer import restorer_fits
 from varsr_core.training.config import read_config
 from varsr_core.training.new_model import config_from_json
-from varsr_core.training.restorer_start import restorer_fits
 
 NANO = Path(__file__).resolve().parent.parent.parent / "varsr_core" / "training" / "nano.json"
 TIGHT = {

@@ -13,16 +13,16 @@ from PIL import Image
 from test_training_linear_start import KITTEN
 from test_training_loop import SIZES
 
-from varsr_core.training import code_start
-from varsr_core.training.encoded_target import encode_target
-from varsr_core.training.isr_stage import ISRLoss
-from varsr_core.training.linear_start import linear_start
+from varsr_core.training.closed_form import codes as code_start
+from varsr_core.training.closed_form.prefix import prefix_start
+from varsr_core.training.closed_form.restorer import PARTS, UNSURE, restorer_start
+from varsr_core.training.closed_form.stream_places import LEVEL, places
+from varsr_core.training.closed_form.tokenizer import linear_start
 from varsr_core.training.new_model import config_from_json, new_model
-from varsr_core.training.prefix_start import prefix_start
-from varsr_core.training.restorer_start import PARTS, UNSURE, restorer_start
-from varsr_core.training.stream_places import LEVEL, places
+from varsr_core.training.stages.encoded_target import encode_target
+from varsr_core.training.stages.restorer import ISRLoss
+from varsr_core.training.stages.tokenizer import revive_codes
 from varsr_core.training.teacher_forcing import all_hidden
-from varsr_core.training.tokenizer_stage import revive_codes
 
 CODES = 64
 

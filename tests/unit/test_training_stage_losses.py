@@ -5,16 +5,16 @@ import pytest
 import torch
 from test_training_restorer_start import drawn
 
-from varsr_core.training import decoder_stage
-from varsr_core.training.decoder_stage import DecoderLoss, DecoderSettings, SightLoss
-from varsr_core.training.encoded_target import encode_target
-from varsr_core.training.prefix_stage import PrefixLoss, estimated_latent
-from varsr_core.training.prefix_start import prefix_start
+from varsr_core.training.closed_form.prefix import prefix_start
+from varsr_core.training.closed_form.prefix_stage import PrefixLoss, estimated_latent
+from varsr_core.training.closed_form.visible_target import VisibleTarget
 from varsr_core.training.samples import Sampling
-from varsr_core.training.visible_target import VisibleTarget
+from varsr_core.training.stages import decoder as decoder_stage
+from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, SightLoss
+from varsr_core.training.stages.encoded_target import encode_target
 from varsr_core.varsr.refiner import RESIDUAL_SCALE
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import RefineSettings, SampleSettings
+from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
 CASE = "2 pixels a token"
 

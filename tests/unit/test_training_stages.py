@@ -9,14 +9,14 @@ from test_training_run import losses, pictures, settings, trained
 
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.training import run as training_run
+from varsr_core.training.closed_form.restorer import restorer_fits
+from varsr_core.training.closed_form.tokenizer import fits
 from varsr_core.training.config import TrainingConfig
-from varsr_core.training.decoder_stage import DecoderSettings
-from varsr_core.training.linear_start import fits
 from varsr_core.training.loop import Loop
 from varsr_core.training.new_model import config_from_json
-from varsr_core.training.restorer_start import restorer_fits
 from varsr_core.training.run import MODEL_FILE, Training
-from varsr_core.upscale import upscale
+from varsr_core.training.stages.decoder import DecoderSettings
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 
 ROOMY = sizes()

@@ -4,12 +4,9 @@ import models
 import pytest
 import torch
 
-from varsr_core.scales import ScaleSchedule
-from varsr_core.training.teacher_forcing import (
-    BlockCausalAttention,
-    all_hidden,
-)
-from varsr_core.varsr.sample import SampleSettings, sample_scale, start_sampling
+from varsr_core.nn.schedule import ScaleSchedule
+from varsr_core.training.teacher_forcing import BlockCausalAttention, all_hidden
+from varsr_core.varsr.sampling import SampleSettings, sample_scale, start_sampling
 from varsr_core.varsr.weights import build_model, convert
 
 

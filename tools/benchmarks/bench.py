@@ -33,8 +33,8 @@ from plain_varsr import restore
 from random_checkpoint import RELEASED, SMALL, random_weights, tokenizer_shapes, transformer_shapes
 from stage_clock import StageClock
 
-from varsr_core.execution import Execution
-from varsr_core.upscale import upscale
+from varsr_core.runtime.execution import Execution
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, convert

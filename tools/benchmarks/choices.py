@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.upscale import upscale
+from varsr_core.upscaling import upscale
 from varsr_core.varsr.release import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import SampleSettings
+from varsr_core.varsr.sampling import SampleSettings
 from varsr_core.varsr.weights import build_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

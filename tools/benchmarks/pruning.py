@@ -39,7 +39,7 @@ from varsr_core.checkpoint import load_checkpoint
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.release import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.sample import SampleSettings, SampleState, scale_logits
+from varsr_core.varsr.sampling import SampleSettings, SampleState, scale_logits
 from varsr_core.varsr.weights import build_model, convert
 
 FILLS = ("nothing", "earlier")

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import CheckpointError, InputError
-from .arguments import Command, parse
+from .cli import Command, parse
 from .ray_pool import RayPool
-from .reporting import BarReport, JSONReport
+from .report import BarReport, JSONReport
 from .run import one_by_one, run_batch
 
 SOME_FAILED, NOT_DONE, INTERRUPTED = 1, 2, 130

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoint import Checkpoint
-from ..restoring import Restorer
+from ..tiling.restorer import Restorer
 
 
 @dataclass(frozen=True)

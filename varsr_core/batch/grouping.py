@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..execution import MAX_TILES_AT_ONCE
-from ..gathering import PIXELS_TOGETHER
+from ..runtime.execution import MAX_TILES_AT_ONCE
+from ..tiling.batching import PIXELS_TOGETHER
 from .jobs import Job, Work
-from .reading import read_size
+from .pictures.reading import read_size
 
 
 def grouped(jobs: Sequence[Job], work: Work, workers: int, gpus: bool) -> list[list[Job]]:

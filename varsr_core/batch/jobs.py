@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..output_size import OutputSize
-from ..upscale import UpscaleSettings
+from ..images.output_size import OutputSize
+from ..upscaling import UpscaleSettings
 from .output_format import OutputFormat
 
 HASH_CHUNK = 2**22  # bytes

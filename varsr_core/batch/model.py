@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..canvas import Canvas
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..errors import CheckpointError
-from ..gathering import Handful
-from ..progress import ProgressFn
-from ..upscale import upscale, upscale_each
-from .device import execution, pick_device, pick_dtype, tiles_that_fit
+from ..runtime.device import execution, pick_device, pick_dtype, tiles_that_fit
+from ..runtime.progress import ProgressFn
+from ..tiling.batching import PictureBatch
+from ..tiling.canvas import Canvas
+from ..upscaling import upscale, upscale_each
 from .families import FAMILIES
 from .jobs import Work
 
@@ -48,9 +48,9 @@ class Model:
         sides, tiling = (self.restorer.tile_size, self.restorer.align), self.work.settings.tiling
         return Canvas.of(pixels, self.work.size, *sides, tiling)
 
-    def handful(self) -> Handful:
+    def batch(self) -> PictureBatch:
         """As many pictures as now fit on the device together."""
-        return Handful(tiles_that_fit(self.device, self.tile_bytes))
+        return PictureBatch(tiles_that_fit(self.device, self.tile_bytes))
 
     def restore_each(
         self, images: Sequence[Tensor], masks: Sequence[Tensor] | None, on_progress: ProgressFn

@@ -15,7 +15,7 @@ from ..nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
 from ..nsarm.model import NSARM, build_model
 from ..nsarm.release import model_files
 from ..nsarm.restorer import NSARMRestorer
-from ..nsarm.sample import DOWNSAMPLINGS, SampleSettings
+from ..nsarm.sampling import DOWNSAMPLINGS, SampleSettings
 from ..nsarm.text_files import load_text
 from .family import BatchFamily
 

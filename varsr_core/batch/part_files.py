@@ -6,7 +6,7 @@ import uuid
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ..whole_file import whole_file
+from ..files.atomic import whole_file
 
 ENDING = ".varsr-part"  # of files that are being written; a killed run leaves them behind
 

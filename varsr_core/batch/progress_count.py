@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..progress import Progress
+from ..runtime.progress import Progress
 
 WatchFn = Callable[[float, float], None]
 """Told how many of the files in hand are finished, in shares, and of tiles done since then."""

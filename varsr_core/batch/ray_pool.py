@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .arguments import LOCAL
+from .cli import LOCAL
 from .grouping import grouped
 from .jobs import Job, Outcome, Work
-from .packages import import_ray
+from .optional import import_ray
 from .progress_count import WatchFn
 from .worker import Worker
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from .films_in_hand import FilmsInHand
+from .films.in_hand import FilmsInHand
+from .inputs import Naming, find_jobs
 from .jobs import Job, Outcome, Work
 from .journal import Journal
 from .model import read_model
 from .part_files import remove_parts
 from .progress_count import WatchFn
-from .reporting import Report
-from .sources import Naming, find_jobs
+from .report import Report
 from .worker import Worker
 
 Pool = Callable[[Work, Sequence[Job], WatchFn], Iterator[Outcome]]

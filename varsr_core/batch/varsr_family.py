@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from ..checkpoint import Checkpoint
-from ..scales import GUIDANCE_SCHEDULES
+from ..nn.schedule import GUIDANCE_SCHEDULES
 from ..varsr.memory import tile_bytes
 from ..varsr.model import VARSR
 from ..varsr.release import NANO_FILE, model_files
 from ..varsr.restorer import VARSRRestorer
-from ..varsr.sample import RefineSettings, SampleSettings
+from ..varsr.sampling import RefineSettings, SampleSettings
 from ..varsr.weights import build_model
 from .family import BatchFamily
 

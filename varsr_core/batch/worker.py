@@ -10,16 +10,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..canvas import Canvas
 from ..errors import InputError
-from .film_join import join_film
-from .films import FilmRestorer
+from ..tiling.canvas import Canvas
+from .films.join import join_film
+from .films.restorer import FilmRestorer
 from .jobs import Job, Outcome, Work
 from .model import Model
 from .part_files import whole_result
+from .pictures.reading import Picture, read_mask, read_picture
+from .pictures.writing import check_writable, write_picture
 from .progress_count import TileCount, WatchFn
-from .reading import Picture, read_mask, read_picture
-from .writing import check_writable, write_picture
 
 
 @dataclass
@@ -38,24 +38,24 @@ class _Group:
     def __init__(self, model: Model) -> None:
         self.model, self.most = model, model.work.together
         self.reads: list[_Read] = []
-        self.handful = model.handful()
+        self.batch = model.batch()
 
     def emptied(self) -> list[_Read]:
         """What it held; it takes others from now on."""
         held, self.reads = self.reads, []
-        self.handful = self.model.handful()
+        self.batch = self.model.batch()
         return held
 
     def take(self, read: _Read) -> bool:
         """Whether there is room for it."""
-        fits = not self.full if self.most else self.handful.take(read.canvas)
+        fits = not self.full if self.most else self.batch.take(read.canvas)
         if fits:
             self.reads.append(read)
         return fits
 
     @property
     def full(self) -> bool:
-        return len(self.reads) >= self.most if self.most else self.handful.full
+        return len(self.reads) >= self.most if self.most else self.batch.full
 
 
 class Worker:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import CheckpointError
 from ..family import StateDict, count_numbered
-from ..scales import ScaleSchedule
+from ..nn.schedule import ScaleSchedule
 
 PATCH = 2  # cells of the latent along a side of a token
 MAP_HEADS = (4, 4, 8, 8, 8, 12, 16)  # of the map network's branches

@@ -7,10 +7,10 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..deferred import Deferred
 from ..family import StateDict, check_fit
-from ..float8 import FLOAT8
-from ..sketch import LinearSketch
+from ..files.lazy_tensor import LazyTensor
+from ..nn.float8 import FLOAT8
+from ..nn.linear_preview import LinearPreview
 from .config import FORCED, PATCH, SCHEDULE, NSARMConfig, infer_config
 from .map_network import MapNetwork
 from .transformer import AttentionFn, Transformer, attention
@@ -36,7 +36,7 @@ class NSARM(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.dtype, self.fingerprint = config, dtype, fingerprint
-        self.sketch: LinearSketch | None = None  # fitted when it is first wanted
+        self.preview: LinearPreview | None = None  # fitted when it is first wanted
         self.vae_dtype = torch.float32 if dtype == torch.float16 else dtype
         channels = config.vae.latent_channels
         self.vae = VAE(config.vae, operations)
@@ -68,7 +68,7 @@ class NSARM(nn.Module):
         return decoded.float().add(1).div(2).clamp(0, 1)
 
 
-def fix_dtype(name: str, tensor: Tensor | Deferred, dtype: torch.dtype) -> torch.dtype:
+def fix_dtype(name: str, tensor: Tensor | LazyTensor, dtype: torch.dtype) -> torch.dtype:
     """The dtype a tensor of ours has in a model or a file of `dtype`; what is fp8 stays fp8."""
     if not tensor.is_floating_point() or tensor.dtype == FLOAT8:
         return tensor.dtype

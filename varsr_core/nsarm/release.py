@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..tensor_files import with_partner
+from ..files.tensors import with_partner
 
 TRANSFORMER_FILE = "NSARM.pth"  # handed out in pieces
 AUTOENCODER_FILE = "infinity_vae_d56_f8_14_patchify.pth"

@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..noise import TileSeed
-from ..norm_statistics import NormFn
-from ..sketch import fit_sketch
+from ..nn.linear_preview import fit_preview
+from ..tiling.group_norm import NormFn
+from ..tiling.noise import TileSeed
 from .config import FORCED
 from .model import NSARM
-from .sample import SampleSettings, SampleState, force_scales, sample_scale, start_sampling
+from .sampling import SampleSettings, SampleState, force_scales, sample_scale, start_sampling
 from .text import TextState
 from .text_files import check_features
 
@@ -133,11 +133,11 @@ class NSARMRestorer:
         else:
             sample_scale(self.model, state, FORCED + k - 1, self.sampling)
 
-    def sketch(self, latent: Tensor) -> Tensor:
-        if self.model.sketch is None:
+    def preview(self, latent: Tensor) -> Tensor:
+        if self.model.preview is None:
             self.bring("autoencoder")
-            self.model.sketch = fit_sketch(self.model.encode, latent.device)
-        return self.model.sketch(latent)
+            self.model.preview = fit_preview(self.model.encode, latent.device)
+        return self.model.preview(latent)
 
     @property
     def decoder(self) -> NSARMDecoder:

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..deferred import Deferred
 from ..errors import CheckpointError
 from ..family import StateDict
-from ..float8 import FLOAT8, quantise, row_scales
+from ..files.lazy_tensor import LazyTensor
+from ..nn.float8 import FLOAT8, quantise, row_scales
 from .config import is_packed
 from .text import Table
 
@@ -55,7 +55,7 @@ def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:
         return weights
     if dtype != FLOAT8:
         return weights
-    packed: dict[str, Tensor | Deferred] = {}
+    packed: dict[str, Tensor | LazyTensor] = {}
     for name, tensor in weights.items():
         match = PACKED.fullmatch(name)
         if match is None:
@@ -67,7 +67,7 @@ def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:
     return packed
 
 
-def _packed_matrix(layer: str, weight: Tensor | Deferred) -> dict[str, Deferred]:
+def _packed_matrix(layer: str, weight: Tensor | LazyTensor) -> dict[str, LazyTensor]:
     def matrix() -> Tensor:
         return quantise(weight.detach())[0]
 
@@ -75,13 +75,13 @@ def _packed_matrix(layer: str, weight: Tensor | Deferred) -> dict[str, Deferred]
         return row_scales(weight.detach())
 
     return {
-        f"{layer}.matrix.weight": Deferred(weight.shape, FLOAT8, matrix),
-        f"{layer}.scale.weight": Deferred(weight.shape[:1], torch.float32, scale),
+        f"{layer}.matrix.weight": LazyTensor(weight.shape, FLOAT8, matrix),
+        f"{layer}.scale.weight": LazyTensor(weight.shape[:1], torch.float32, scale),
     }
 
 
-def _scaled_bias(bias: Tensor | Deferred, weight: Tensor | Deferred) -> Deferred:
+def _scaled_bias(bias: Tensor | LazyTensor, weight: Tensor | LazyTensor) -> LazyTensor:
     def scaled() -> Tensor:
         return bias.detach().float() / row_scales(weight.detach())
 
-    return Deferred(bias.shape, torch.float32, scaled)
+    return LazyTensor(bias.shape, torch.float32, scaled)

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..agreement import Tiling
-from ..canvas import Canvas
-from ..execution import Execution, ReportFn, Session
-from ..noise import tile_seeds
-from ..output_size import OutputSize, as_output_size
-from ..sketch import Sketch
-from ..staging import check_made_by, decode_latents, each_tile
-from ..tile_loop import TileLoop
+from ..images.output_size import OutputSize, as_output_size
+from ..runtime.execution import Execution, ReportFn, Session
+from ..tiling.canvas import Canvas
+from ..tiling.consistency import Tiling
+from ..tiling.noise import tile_seeds
+from ..tiling.preview import Preview
+from ..tiling.scheduler import TileLoop
+from ..tiling.stages import check_made_by, decode_latents, each_tile
 from .restorer import NSARMRestorer
-from .sample import SampleState
-from .state import Prefix, Sampled
+from .results import Prefix, Sampled
+from .sampling import SampleState
 
 LOADER = "Load NSARM Model"
 
@@ -58,11 +58,11 @@ def sample(restorer: NSARMRestorer, prefix: Prefix, seed: int, execution: Execut
     check_made_by(prefix.fingerprint, "prefix", model.fingerprint, LOADER)
     session = Session(execution, canvas.tiles * restorer.steps, canvas.tiles)
     work = SamplingWork(restorer, prefix, seed, session.device)
-    sketch = None
+    preview = None
     if execution.pictures:
-        sketch = Sketch([canvas] * canvas.images, restorer.sketch)
+        preview = Preview([canvas] * canvas.images, restorer.preview)
     grids = [canvas.grid.cells()] * canvas.images
-    loop = TileLoop(work, grids, canvas.mode, session, sketch=sketch)
+    loop = TileLoop(work, grids, canvas.mode, session, preview=preview)
     latent = loop.run()[-1].to(prefix.codes[0].device)
     return Sampled(latent, canvas, model.fingerprint)
 

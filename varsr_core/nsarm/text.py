@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..placement import bring
+from ..nn.parameters import bring
 from .config import TransformerConfig
 
 EPS = 1e-6

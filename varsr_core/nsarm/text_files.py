@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, InputError
-from ..tensor_files import read_tensors, write_safetensors
-from .state import TextFeatures
+from ..files.tensors import read_tensors, write_safetensors
+from .results import TextFeatures
 from .text import UNCONDITIONAL
 
 TENSOR, PROMPT = "text_features", "prompt"

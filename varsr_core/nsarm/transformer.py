@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..kv_cache import KVCache
-from ..rope import apply_rope, rope_table
-from ..scales import ScaleSchedule
+from ..nn.kv_cache import KVCache
+from ..nn.rope import apply_rope, rope_table
+from ..nn.schedule import ScaleSchedule
 from .config import TransformerConfig
 from .row_scaled import RowScaled
 from .text import Table, TextEncoder, TextState

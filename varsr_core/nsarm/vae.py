@@ -10,7 +10,7 @@ from types import ModuleType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..norm_statistics import NormFn, own_norm
+from ..tiling.group_norm import NormFn, own_norm
 from .config import VAEConfig
 
 GROUPS = 32

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..deferred import Deferred
 from ..errors import CheckpointError
+from ..files.lazy_tensor import LazyTensor
 from .config import SCHEDULE
 
-StateDict = dict[str, Tensor | Deferred]
+StateDict = dict[str, Tensor | LazyTensor]
 
 MAX_QUERY_SCALE = math.log(100.0)
 
@@ -195,11 +195,11 @@ def _behind_zeros(values: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(values), values))
 
 
-def _qkv(reference: Mapping[str, Tensor], layer: str, heads: int) -> tuple[Deferred, Tensor]:
+def _qkv(reference: Mapping[str, Tensor], layer: str, heads: int) -> tuple[LazyTensor, Tensor]:
     weight, q_bias = reference[f"{layer}.mat_qkv.weight"], reference[f"{layer}.q_bias"]
     bias = torch.cat((q_bias, _behind_zeros(reference[f"{layer}.v_bias"])))
     order = _rotary_order(weight.shape[1], heads)
-    return Deferred(weight.shape, weight.dtype, lambda: weight[order]), bias[order]
+    return LazyTensor(weight.shape, weight.dtype, lambda: weight[order]), bias[order]
 
 
 def _rotary_order(width: int, heads: int) -> Tensor:

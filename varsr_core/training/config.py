@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import InputError
-from .decoder_stage import DecoderSettings
-from .degradation import DegradationSettings
+from .data.degradation import DegradationSettings
 from .loop import LoopSettings
-from .tokenizer_stage import TokenizerSettings
+from .stages.decoder import DecoderSettings
+from .stages.tokenizer import TokenizerSettings
 
 Settings = TypeVar("Settings")
 

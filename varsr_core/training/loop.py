@@ -18,8 +18,8 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from ..errors import CheckpointError
-from ..noise import derive_seed
-from ..whole_file import whole_file
+from ..files.atomic import whole_file
+from ..tiling.noise import derive_seed
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from ..scales import ScaleSchedule
+from ..nn.schedule import ScaleSchedule
 from ..varsr.config import RefinerConfig, TokenizerConfig, TransformerConfig, VARSRConfig
 from ..varsr.model import VARSR
 from .teacher_forcing import BlockCausalAttention

@@ -16,23 +16,23 @@ from ..checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoi
 from ..varsr.family import VARSR_FAMILY
 from ..varsr.model import VARSR
 from ..varsr.weights import build_model, sized_weights
+from .closed_form.prefix import prefix_start
+from .closed_form.prefix_stage import PrefixLoss
+from .closed_form.restorer import restorer_fits, restorer_start
+from .closed_form.stream_places import Sample
+from .closed_form.tokenizer import fits, linear_start
+from .closed_form.visible_target import VisibleTarget
 from .config import TrainingConfig
-from .data import PictureFolder, batches
-from .decoder_stage import DecoderLoss, SightLoss
-from .isr_stage import ISRLoss
-from .linear_start import fits, linear_start
+from .data.pairs import PairFolder
+from .data.pictures import PictureFolder, batches
 from .loop import STATE_FILE, Loop, LoopSettings, StepFn, leads
+from .losses.picture import Features
 from .new_model import config_from_json, new_model
-from .pairs import PairFolder
-from .picture_loss import Features
-from .prefix_stage import PrefixLoss
-from .prefix_start import prefix_start
-from .restorer_start import restorer_fits, restorer_start
 from .samples import save_samples
-from .stream_places import Sample
+from .stages.decoder import DecoderLoss, SightLoss
+from .stages.restorer import ISRLoss
+from .stages.tokenizer import TokenizerLoss, revive_codes
 from .teacher_forcing import BlockCausalAttention
-from .tokenizer_stage import TokenizerLoss, revive_codes
-from .visible_target import VisibleTarget
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..noise import TileSeed
+from ..tiling.noise import TileSeed
 from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
-from ..varsr.sample import RefineSettings, SampleSettings
+from ..varsr.sampling import RefineSettings, SampleSettings
 from ..varsr.transformer import attention
 from .teacher_forcing import BlockCausalAttention
 

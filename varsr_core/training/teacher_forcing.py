@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..scales import ScaleSchedule
+from ..nn.schedule import ScaleSchedule
 from ..varsr.model import VARSR
 
 

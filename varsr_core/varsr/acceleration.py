@@ -11,10 +11,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..compiled import Compiler
-from ..float8 import FLOAT8, Float8Linear, store_in_float8
-from ..kv_cache import KVCache
-from ..recorded import Recorder
+from ..nn.float8 import FLOAT8, Float8Linear, store_in_float8
+from ..nn.kv_cache import KVCache
+from ..runtime.compile import Compiler
+from ..runtime.cuda_graphs import Recorder
 from .model import VARSR
 from .pointwise import PLAIN, Pointwise
 from .transformer import Block, run_blocks

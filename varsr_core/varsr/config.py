@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import CheckpointError
 from ..family import StateDict, count_numbered
-from ..scales import ScaleSchedule
+from ..nn.schedule import ScaleSchedule
 
 NORM_GROUPS = 32  # of the released tokenizer
 # What the shapes of weights do not tell; beside them in our files. The second may be missing.

@@ -1,4 +1,4 @@
-"""From latents to pixels: VARSR's decoder as `tiled_decode.py` sees it, and a sketch of it."""
+"""From latents to pixels: VARSR's decoder as `tiled_decode.py` sees it, and a preview of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..norm_statistics import NormFn
-from ..sketch import LinearSketch, fit_sketch
-from ..tiling import TileGrid
+from ..nn.linear_preview import LinearPreview, fit_preview
+from ..tiling.grid import TileGrid
+from ..tiling.group_norm import NormFn
 from .model import VARSR
 
 WINDOW_OVERLAP = 4  # a window of attention overlaps the next by its side divided by this
@@ -52,9 +52,9 @@ class VARSRDecoder:
         return self.model.to_picture(self.model.decoder.fine(features, norm)).clamp(0, 1)
 
 
-def linear_sketch(model: VARSR) -> LinearSketch:
+def linear_preview(model: VARSR) -> LinearPreview:
     """Fitted when it is first wanted; the model must be on its device by then."""
-    if model.sketch is None:
+    if model.preview is None:
         device = next(model.quantizer.parameters()).device
-        model.sketch = fit_sketch(model.encode_latent, device)
-    return model.sketch
+        model.preview = fit_preview(model.encode_latent, device)
+    return model.preview

@@ -7,9 +7,9 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..sketch import LinearSketch
+from ..nn.linear_preview import LinearPreview
 from .config import VARSRConfig
-from .prefix import PrefixEncoder
+from .prefix_encoder import PrefixEncoder
 from .quantizer import Quantizer
 from .refiner import Refiner
 from .transformer import AttentionFn, Transformer, attention
@@ -37,7 +37,7 @@ class VARSR(nn.Module):
     ) -> None:
         super().__init__()
         self.fingerprint = fingerprint
-        self.sketch: LinearSketch | None = None  # see decoding.py
+        self.preview: LinearPreview | None = None  # see decoding.py
         tokenizer, width = config.tokenizer, config.transformer.width
         channels = tokenizer.latent_channels
         self.config = config

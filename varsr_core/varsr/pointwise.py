@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..rope import apply_rope
+from ..nn.rope import apply_rope
 
 NORM_EPS = 1e-6
 

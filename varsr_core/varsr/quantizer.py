@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..scales import ScaleSchedule
+from ..nn.schedule import ScaleSchedule
 
 PHI_RATIO = 0.5  # share of the convolved map in phi (paper's tokenizer; not in the file)
 

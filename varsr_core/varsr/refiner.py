@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..token_sampling import guide
+from ..nn.token_sampling import guide
 from .config import RefinerConfig
 from .ddpm import DDPMStep, ddpm_steps
 

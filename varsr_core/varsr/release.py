@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..tensor_files import with_partner
+from ..files.tensors import with_partner
 
 REPOSITORY = "qyp2000/VARSR"  # on Hugging Face
 TOKENIZER_FILE = "VQVAE.pth"  # about 1.4 GB

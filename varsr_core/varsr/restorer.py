@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from ..noise import TileSeed
-from .decoding import VARSRDecoder, linear_sketch
+from ..tiling.noise import TileSeed
+from .decoding import VARSRDecoder, linear_preview
 from .model import VARSR
-from .sample import (
+from .sampling import (
     RefineSettings,
     SampleSettings,
     SampleState,
@@ -66,8 +66,8 @@ class VARSRRestorer:
         )
         state.latents.append(state.latent + residual)
 
-    def sketch(self, latent: Tensor) -> Tensor:
-        return linear_sketch(self.model)(latent)
+    def preview(self, latent: Tensor) -> Tensor:
+        return linear_preview(self.model)(latent)
 
     @property
     def decoder(self) -> VARSRDecoder:

@@ -11,20 +11,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..agreement import Tiling
-from ..canvas import Canvas
 from ..errors import InputError
-from ..execution import Execution, ReportFn, Session
-from ..noise import tile_seeds
-from ..output_size import OutputSize, as_output_size
-from ..sketch import Sketch
-from ..staging import check_made_by, decode_latents, each_tile
-from ..tile_loop import TileLoop, TileWork
-from ..tiling import TileGrid
-from .decoding import VARSRDecoder, linear_sketch
+from ..images.output_size import OutputSize, as_output_size
+from ..runtime.execution import Execution, ReportFn, Session
+from ..tiling.canvas import Canvas
+from ..tiling.consistency import Tiling
+from ..tiling.grid import TileGrid
+from ..tiling.noise import tile_seeds
+from ..tiling.preview import Preview
+from ..tiling.scheduler import TileLoop, TileWork
+from ..tiling.stages import check_made_by, decode_latents, each_tile
+from .decoding import VARSRDecoder, linear_preview
 from .model import VARSR
-from .sample import RefineSettings, SampleSettings
-from .state import Prefix, TokenPyramid
+from .results import Prefix, TokenPyramid
+from .sampling import RefineSettings, SampleSettings
 from .work import RefiningWork, SamplingWork
 
 
@@ -190,9 +190,9 @@ def _check_scales(
 
 def _loop(model: VARSR, work: TileWork, canvas: Canvas, session: Session) -> TileLoop:
     canvases = [canvas] * canvas.images
-    sketch = Sketch(canvases, linear_sketch(model)) if session.execution.pictures else None
+    preview = Preview(canvases, linear_preview(model)) if session.execution.pictures else None
     grids = [canvas.grid.cells()] * canvas.images
-    return TileLoop(work, grids, canvas.mode, session, sketch=sketch)
+    return TileLoop(work, grids, canvas.mode, session, preview=preview)
 
 
 def _geometry(canvas: Canvas) -> tuple[int, int, int, TileGrid]:

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..cpu_attention import cpu_attention, worthwhile
-from ..kv_cache import KVCache
-from ..placement import bring
-from ..rope import map_positions, rope_table
-from ..scales import ScaleSchedule
+from ..nn.cpu_attention import cpu_attention, worthwhile
+from ..nn.kv_cache import KVCache
+from ..nn.parameters import bring
+from ..nn.rope import map_positions, rope_table
+from ..nn.schedule import ScaleSchedule
 from .config import TransformerConfig
 from .pointwise import PLAIN, modulate
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..norm_statistics import NormFn, own_norm
-from ..tiling import TileGrid
+from ..tiling.grid import TileGrid
+from ..tiling.group_norm import NormFn, own_norm
 from .config import NORM_GROUPS, TokenizerConfig
 
 NORM_EPS = 1e-6

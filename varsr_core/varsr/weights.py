@@ -1,7 +1,7 @@
 """From the released tensors to ours: a rename table, three foldings, a list of what is dropped.
 
 Conversion is a pure function of dictionaries. What is folded away: the modulation layers (with a
-handful of classes they are small tables; a third of the weights), the three parts of the qkv bias,
+batch of classes they are small tables; a third of the weights), the three parts of the qkv bias,
 the learned attention scale's exponential. q and k channels are reordered so that rotary pairs lie
 half a head apart (see rope.py).
 """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..noise import TileSeed
+from ..tiling.noise import TileSeed
 from .model import VARSR
-from .sample import (
+from .results import TokenPyramid
+from .sampling import (
     RefineSettings,
     SampleSettings,
     SampleState,
@@ -21,7 +22,6 @@ from .sample import (
     sample_scale,
     start_sampling,
 )
-from .state import TokenPyramid
 
 
 class SamplingWork:

@@ -1,0 +1,195 @@
+"""Every service of ComfyUI that the nodes use: files, memory, devices, progress, image layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import comfy.lora
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import folder_paths
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..varsr_core.errors import InputError
+from ..varsr_core.runtime.dtypes import cpu_dtype, named_dtype
+from ..varsr_core.runtime.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
+from .progress import Watch, previews_wanted
+
+CATEGORY = "image/upscaling/VARSR"
+MODEL_FOLDER = "varsr"
+MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network under ComfyUI's memory management.
+
+    network:    what runs; shares its layers with the patcher's, if it is not the same
+    tile_bytes: memory that work on one tile takes beside the weights
+    sides:      of its token maps, coarse to fine
+    unguided_scales: how many of the last ones are sampled without guidance
+    """
+
+    network: torch.nn.Module
+    patcher: comfy.model_patcher.ModelPatcher
+    tile_bytes: int
+    sides: tuple[int, ...]
+    unguided_scales: int = 0
+
+
+def manage(network: torch.nn.Module, tile_bytes: int, sides: tuple[int, ...]) -> LoadedModel:
+    """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
+    return LoadedModel(network, managed(network), tile_bytes, sides)
+
+
+def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    return comfy.model_patcher.ModelPatcher(
+        network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    )
+
+
+def own_weights(model: LoadedModel) -> dict[str, Tensor]:
+    """Weights as ComfyUI would run them, its patches put in, by name: copies or views on the CPU.
+
+    Whether the model is loaded, and with which of its patches, makes no difference.
+    """
+    patcher = model.patcher
+    weights = patcher.model.state_dict()
+    for name in weights:
+        kept = patcher.backup.get(name)  # as it was before patches were put in for a run
+        weights[name] = (weights[name] if kept is None else kept.weight).detach().cpu()
+    for name, patches in patcher.patches.items():
+        changed = weights[name].clone()
+        weights[name] = comfy.lora.calculate_weight(patches, changed, name).to(changed)
+    return weights
+
+
+def execution(model: LoadedModel) -> Execution:
+    """How the core runs on ComfyUI: its device, its memory, its progress bar, its interrupt."""
+    device = model.patcher.load_device
+
+    def prepare() -> int:
+        mm.throw_exception_if_processing_interrupted()
+        mm.load_models_gpu([model.patcher], memory_required=model.tile_bytes)
+        free = None if mm.is_device_cpu(device) else mm.get_free_memory(device)
+        return tiles_at_once(model.tile_bytes, free)
+
+    return Execution(
+        device=device,
+        prepare=prepare,
+        on_progress=Watch(model.sides),
+        is_out_of_memory=lambda error: (
+            isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
+        ),
+        free_memory=mm.soft_empty_cache,
+        pictures=previews_wanted(),
+        spare_bytes=lambda: int(mm.get_free_memory(torch.device("cpu")) * FREE_SHARE),
+    )
+
+
+def pick_dtype(choice: str) -> torch.dtype:
+    """The dtype for a user's choice; `auto` takes what the device computes fast and safely."""
+    named = named_dtype(choice)  # older versions of ComfyUI do not check the choice
+    if named is not None:
+        return named
+    device = mm.get_torch_device()
+    if mm.is_device_cpu(device):
+        return cpu_dtype()
+    if mm.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if mm.should_use_fp16(device) else torch.float32
+
+
+def operations() -> type:
+    """Layers that ComfyUI can offload and cast."""
+    return comfy.ops.manual_cast
+
+
+def register_model_folder(folder: str = MODEL_FOLDER) -> None:
+    """Adds models/<folder> beside those that extra_model_paths.yaml may have named already."""
+    default = str(Path(folder_paths.models_dir) / folder)
+    paths, extensions = folder_paths.folder_names_and_paths.get(folder, ([], set()))
+    if default not in paths:
+        paths = [*paths, default]
+    folder_paths.folder_names_and_paths[folder] = (paths, set(extensions) | MODEL_EXTENSIONS)
+
+
+def model_files(folder: str = MODEL_FOLDER) -> list[str]:
+    register_model_folder(folder)
+    return folder_paths.get_filename_list(folder)
+
+
+def model_path(name: str, folder: str = MODEL_FOLDER) -> Path:
+    """Where a file of the list lies; a place in the default folder where it is not there."""
+    found = folder_paths.get_full_path(folder, name)
+    return Path(found) if found else model_folder(folder) / name
+
+
+def model_folder(folder: str = MODEL_FOLDER) -> Path:
+    return Path(folder_paths.folder_names_and_paths[folder][0][0])
+
+
+def versions(paths: Sequence[Path]) -> str:
+    """Changes when one of some files is replaced."""
+    found = [(path, path.stat()) for path in paths if path.is_file()]
+    return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in found)
+
+
+def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """IMAGE (B, H, W, C) -> (B, C, H, W) float32; with a MASK of transparency, RGB and alpha."""
+    image = image.movedim(-1, 1).float()
+    if alpha is None or image.shape[1] not in (1, 3):
+        return image
+    transparency = mask_to_core(alpha)
+    if len(transparency) not in (1, len(image)):
+        raise InputError(
+            f"alpha has {len(transparency)} masks and image {len(image)} pictures; one mask for "
+            "all, or one for each, is expected"
+        )
+    size = image.shape[2:]
+    if transparency.shape[2:] != size:  # Load Image's, of 64 x 64, for a picture without one
+        transparency = F.interpolate(transparency, size, mode="bilinear", align_corners=False)
+    opacity = 1 - transparency.expand(image.shape[0], -1, -1, -1).to(image)
+    return torch.cat((image.expand(-1, 3, -1, -1), opacity), dim=1)
+
+
+def mask_to_core(mask: Tensor | None) -> Tensor | None:
+    """MASK (B, H, W) or (H, W) -> (B, 1, H, W) float32."""
+    return None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]).float()
+
+
+def to_comfy(image: Tensor) -> Tensor:
+    """(B, C, H, W) -> IMAGE (B, H, W, C), where and as ComfyUI keeps pictures between nodes."""
+    return _keep(image.movedim(1, -1).contiguous())
+
+
+def to_comfy_with_alpha(image: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    """IMAGE, with its alpha if `keep`, and MASK (B, H, W), 1 where it is transparent."""
+    has_alpha = image.shape[1] == 4
+    mask = 1 - image[:, 3] if has_alpha else image.new_zeros(image[:, 0].shape)
+    return to_comfy(image if keep else image[:, :3]), _keep(mask)
+
+
+def _keep(tensor: Tensor) -> Tensor:
+    dtype = getattr(mm, "intermediate_dtype", lambda: torch.float32)()
+    return tensor.to(mm.intermediate_device(), dtype)
+
+
+def schema(**arguments: object) -> io.Schema:
+    """io.Schema of the pack's category, without the fields this ComfyUI does not know yet."""
+    known = {field.name for field in fields(io.Schema)}
+    arguments = {"category": CATEGORY, **arguments}
+    return io.Schema(**{name: value for name, value in arguments.items() if name in known})
+
+
+def advanced(widget: io.Input) -> io.Input:
+    """Folds an input away where ComfyUI can; older versions have no argument for it."""
+    widget.extra_dict["advanced"] = True
+    return widget

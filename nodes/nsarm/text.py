@@ -1,0 +1,153 @@
+"""Prompts for NSARM: flan-t5-xl's encoder by ComfyUI's own T5, and features kept in files."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.text_encoders.t5 as comfy_t5
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...varsr_core.errors import CheckpointError, InputError
+from ...varsr_core.family import check_fit, count_numbered
+from ...varsr_core.files.tensors import read_tensors
+from ...varsr_core.nsarm.results import TextFeatures
+from ...varsr_core.nsarm.text import UNCONDITIONAL
+from ...varsr_core.nsarm.text_files import load_text, save_text
+from .. import host
+
+logger = logging.getLogger(__name__)
+
+ENCODERS, SAVED = "text_encoders", "nsarm_text"
+NO_TEXT = "no text"
+FIRST_BLOCK = "encoder.block.0.layer"
+NAME = re.compile(r"\w[\w .-]*")
+
+
+def encoder_files() -> list[str]:
+    return folder_paths.get_filename_list(ENCODERS)
+
+
+def encoder_path(name: str) -> Path:
+    found = folder_paths.get_full_path(ENCODERS, name)
+    if found is None:
+        raise CheckpointError(f"text_encoder: there is no file {name} in models/{ENCODERS}")
+    return Path(found)
+
+
+def encode(text_encoder: str, prompt: str) -> TextFeatures:
+    """Features of a prompt; the encoder is read for it, and let go."""
+    path = encoder_path(text_encoder)
+    network = _encoder(path)
+    patcher = comfy.model_patcher.ModelPatcher(
+        network,
+        load_device=mm.text_encoder_device(),
+        offload_device=mm.text_encoder_offload_device(),
+    )
+    mm.load_models_gpu([patcher])
+    ids = _token_ids(prompt)[None].to(patcher.load_device)
+    with torch.inference_mode():
+        features = network(ids, attention_mask=None)[0][0].float().cpu()
+    return TextFeatures(features, prompt)
+
+
+def _token_ids(prompt: str) -> Tensor:
+    """(n,) of the prompt and the token that ends it."""
+    from transformers import T5TokenizerFast
+
+    folder = Path(comfy_t5.__file__).parent / "t5_tokenizer"
+    tokenizer = T5TokenizerFast.from_pretrained(str(folder))
+    ids = tokenizer(prompt)["input_ids"]
+    if len(ids) > UNCONDITIONAL:
+        logger.warning("prompt has %d tokens; the first %d are used", len(ids), UNCONDITIONAL)
+        ids = [*ids[: UNCONDITIONAL - 1], ids[-1]]
+    return torch.tensor(ids)
+
+
+def _encoder(path: Path) -> torch.nn.Module:
+    """A T5 encoder of the size that its weights tell, in their dtype."""
+    weights = _encoder_weights(path)
+    try:
+        first = weights[f"{FIRST_BLOCK}.0.SelfAttention.q.weight"]
+        heads = weights[f"{FIRST_BLOCK}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
+        sizes = {
+            "num_layers": count_numbered(weights, "encoder.block.{}.layer.0.layer_norm.weight"),
+            "d_model": weights["shared.weight"].shape[1],
+            "vocab_size": weights["shared.weight"].shape[0],
+            "d_kv": first.shape[0] // heads,
+            "num_heads": heads,
+            "d_ff": weights[f"{FIRST_BLOCK}.1.DenseReluDense.wi_0.weight"].shape[0],
+            "dense_act_fn": "gelu_pytorch_tanh",
+            "is_gated_act": True,
+            "model_type": "t5",
+        }
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path.name} lacks the tensor {error}: it is no flan-t5-xl, or a part of it; one file "
+            "with its whole encoder is expected"
+        ) from None
+    with torch.device("meta"):
+        network = host.T5(sizes, first.dtype, None, host.operations())
+    check_fit("text encoder", network, weights)
+    network.load_state_dict(weights, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _encoder_weights(path: Path) -> dict[str, Tensor]:
+    """Of a file that may hold the decoder too."""
+    groups, _ = read_tensors(path)
+    found = {name: tensor for group in groups for name, tensor in group.items()}
+    shared = found.get("shared.weight", found.get("encoder.embed_tokens.weight"))
+    kept = {
+        name: tensor
+        for name, tensor in found.items()
+        if name.startswith("encoder.") and name != "encoder.embed_tokens.weight"
+    }
+    return kept if shared is None else {**kept, "shared.weight": shared}
+
+
+def saved_names() -> list[str]:
+    """What nodes offer as `saved_text`: none first."""
+    _register()
+    return [NO_TEXT, *host.model_files(SAVED)]
+
+
+def chosen(text: TextFeatures | None, saved_text: str) -> TextFeatures | None:
+    """What is connected, else what is chosen, else nothing."""
+    if text is not None or saved_text == NO_TEXT:
+        return text
+    return load_text(host.model_path(saved_text, SAVED))
+
+
+def keep(text: TextFeatures, name: str) -> None:
+    """Saves features under a name for `saved_text`, beside the pictures that ComfyUI saves."""
+    if NAME.fullmatch(name) is None:
+        raise InputError(
+            f"save_as is {name!r}; letters, digits, spaces, dots and dashes are expected, no folder"
+        )
+    folder = _output_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_text(text, folder / f"{name.removesuffix('.safetensors')}.safetensors")
+
+
+def version_on_disk(saved_text: str | None) -> str:
+    if saved_text in (None, NO_TEXT):
+        return ""
+    return host.versions([host.model_path(saved_text, SAVED)])
+
+
+def _output_folder() -> Path:
+    return Path(folder_paths.get_output_directory()) / SAVED
+
+
+def _register() -> None:
+    """What nodes save is found, as ComfyUI finds models in its output folder."""
+    host.register_model_folder(SAVED)
+    paths, extensions = folder_paths.folder_names_and_paths[SAVED]
+    if str(_output_folder()) not in paths:
+        folder_paths.folder_names_and_paths[SAVED] = ([*paths, str(_output_folder())], extensions)

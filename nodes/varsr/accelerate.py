@@ -1,0 +1,102 @@
+"""A model run faster: compiled or recorded arithmetic, weights in 8 bits, less guidance."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import comfy.model_management as mm
+from comfy.patcher_extension import CallbacksMP
+from comfy_api.latest import io
+
+from ...varsr_core.runtime.compile import Compiler
+from ...varsr_core.runtime.cuda_graphs import Recorder
+from ...varsr_core.varsr.acceleration import accelerated, in_float8, is_in_float8
+from ...varsr_core.varsr.sampling import SampleSettings
+from .. import host, inputs
+from ..fp8_linear import OffloadableFloat8Linear
+from ..host import LoadedModel, schema
+from ..sockets import VARSRModel
+
+METHODS = ("off", "compile", "graphs")
+WEIGHTS = ("as loaded", "fp8")
+
+logger = logging.getLogger(__name__)
+
+
+class Accelerate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Accelerate",
+            display_name="VARSR Accelerate",
+            description="Makes a VARSR model faster or smaller for the nodes behind this one; "
+            "everything is off at first, and other branches keep the plain model.",
+            search_aliases=["torch compile", "cuda graph", "fp8", "quantize", "speed", "fast"],
+            inputs=[
+                inputs.model(),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default="off",
+                    tooltip="compile: fuses arithmetic with torch.compile, slow to start, needs a "
+                    "C++ compiler; graphs: replays recorded CUDA graphs, for NVIDIA. Where one "
+                    "cannot be had, the model runs plainly.",
+                ),
+                io.Combo.Input(
+                    "weights",
+                    options=list(WEIGHTS),
+                    default="as loaded",
+                    tooltip="fp8 halves the memory of most weights, for GPUs that multiply in 8 "
+                    "bits faster than in 16; the picture changes a little. Slower elsewhere.",
+                ),
+                io.Int.Input(
+                    "unguided_scales",
+                    default=SampleSettings.unguided_scales,
+                    min=0,
+                    max=inputs.MAX_SCALES,
+                    tooltip="Guidance stops before this many last scales, and the refiner goes "
+                    "without: saves half of their work, the finest detail comes out softer; "
+                    "0 guides all of them.",
+                ),
+            ],
+            outputs=[
+                VARSRModel.Output(
+                    display_name="model", tooltip="The same model, to be run as chosen here."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, method, weights, unguided_scales) -> io.NodeOutput:
+        unguided = max(model.unguided_scales, unguided_scales)  # of another node before this one
+        model = replace(model, unguided_scales=unguided)
+        if weights == "fp8" and not is_in_float8(model.network):
+            model = _in_float8(model)
+        if method == "compile":
+            model = replace(model, network=accelerated(model.network, compiler=Compiler()))
+        elif method == "graphs":
+            model = _recorded(model)
+        return io.NodeOutput(model)
+
+
+def _in_float8(model: LoadedModel) -> LoadedModel:
+    """A model of its own: ComfyUI loads and unloads it apart from the one it was made of."""
+    network = in_float8(
+        host.own_weights(model), model.network, host.operations(), OffloadableFloat8Linear
+    )
+    managed = host.manage(network, model.tile_bytes, model.sides)
+    return replace(managed, unguided_scales=model.unguided_scales)
+
+
+def _recorded(model: LoadedModel) -> LoadedModel:
+    """Gives its recordings up when ComfyUI unloads the model, or runs it plainly in between."""
+    device = mm.get_torch_device()
+    if device.type != "cuda":
+        logger.warning("CUDA graphs need CUDA and this is %s: the model runs without", device)
+        return model
+    recorder = Recorder()
+    patcher = model.patcher.clone()
+    patcher.add_callback(CallbacksMP.ON_DETACH, lambda *_: recorder.forget())
+    network = accelerated(model.network, recorder=recorder)
+    return replace(model, network=network, patcher=patcher)

@@ -1,0 +1,278 @@
+"""The VARSR nodes, one for each stage; the one for all of them is in varsr_upscale.py."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
+from ...varsr_core.tiling.consistency import Tiling
+from ...varsr_core.varsr import stages
+from ...varsr_core.varsr.sampling import RefineSettings, SampleSettings
+from .. import host, inputs
+from ..host import schema, to_comfy, to_core
+from ..sockets import VARSRModel, VARSRPrefix, VARSRTokens
+from . import loading as varsr_loading
+from .accelerate import Accelerate
+from .upscale import Upscale
+
+
+class LoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_LoadModel",
+            display_name="Load VARSR Model",
+            description="Loads the small model that comes with this pack, or a VARSR model from "
+            "models/varsr: one converted file, or VARSR.pth with VQVAE.pth beside it.",
+            search_aliases=["super resolution", "restore", "checkpoint", "next scale", "var"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=varsr_loading.choices(),
+                    tooltip="varsr_nano comes with this pack and is small; the others are files "
+                    "of models/varsr. A converted .safetensors loads fastest; for VARSR.pth, "
+                    "VQVAE.pth is taken from the same folder.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPE_CHOICES),
+                    default="auto",
+                    tooltip="Precision of the arithmetic: auto takes what the device computes "
+                    "fast, fp32 is exact and needs twice the memory.",
+                ),
+            ],
+            outputs=[
+                VARSRModel.Output(display_name="model", tooltip="For every other VARSR node.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
+        return f"{varsr_loading.version_on_disk(checkpoint)} {dtype}"
+
+    @classmethod
+    def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(varsr_loading.load(checkpoint, dtype))
+
+
+class EncodePrefix(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_EncodePrefix",
+            display_name="VARSR Encode LR Prefix",
+            description="Enlarges a low-quality picture plainly and turns it into the prefix "
+            "tokens that VARSR continues.",
+            search_aliases=["super resolution", "condition"],
+            inputs=[
+                inputs.model(),
+                inputs.image(),
+                *inputs.size(),
+                inputs.tiling(),
+                inputs.overlap(),
+            ],
+            outputs=[
+                VARSRPrefix.Output(
+                    display_name="prefix",
+                    tooltip="For VARSR Next-Scale Sample; the same for every seed.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, image, tiling, overlap, **size) -> io.NodeOutput:
+        prefix = stages.encode_prefix(
+            model.network,
+            to_core(image),
+            inputs.output_size(**size),
+            host.execution(model),
+            Tiling(tiling, overlap),
+        )
+        return io.NodeOutput(prefix)
+
+
+class EncodeTokens(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_EncodeTokens",
+            display_name="VARSR Encode Image to Tokens",
+            description="Turns a picture into token maps of all scales: keep the first ones in "
+            "VARSR Next-Scale Sample and the structure stays while texture is made anew.",
+            search_aliases=["tokenizer", "vqvae encode"],
+            inputs=[inputs.model(), inputs.image(), *inputs.size(), inputs.overlap()],
+            outputs=[
+                VARSRTokens.Output(
+                    display_name="tokens",
+                    tooltip="Token maps of all scales; to be resampled or decoded.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, image, overlap, **size) -> io.NodeOutput:
+        tokens = stages.encode_tokens(
+            model.network,
+            to_core(image),
+            inputs.output_size(**size),
+            host.execution(model),
+            overlap,
+        )
+        return io.NodeOutput(tokens)
+
+
+class Sample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Sample",
+            display_name="VARSR Next-Scale Sample",
+            description="Predicts the picture as token maps from coarse to fine; can stop after "
+            "any scale and go on from any.",
+            search_aliases=["super resolution", "autoregressive", "sampler"],
+            inputs=[
+                inputs.model(),
+                VARSRPrefix.Input("prefix", tooltip="From VARSR Encode LR Prefix."),
+                inputs.seed(),
+                inputs.guidance(),
+                *inputs.sampling_choices(),
+                io.Int.Input(
+                    "stop_scale",
+                    default=0,
+                    min=0,
+                    max=inputs.MAX_SCALES,
+                    tooltip="Stops when this many scales are there, for a look at the picture so "
+                    "far; 0 runs to the last one, which the refiner needs.",
+                ),
+                io.Int.Input(
+                    "first_scale",
+                    default=0,
+                    min=0,
+                    max=inputs.MAX_SCALES,
+                    tooltip="Keeps this many scales of `tokens` and predicts the rest: higher "
+                    "stays closer to them, 0 predicts everything.",
+                ),
+                VARSRTokens.Input(
+                    "tokens",
+                    optional=True,
+                    tooltip="Whose first scales are kept: an encoded picture, or an earlier run.",
+                ),
+            ],
+            outputs=[
+                VARSRTokens.Output(
+                    display_name="tokens",
+                    tooltip="For VARSR Diffusion Refine, Decode or Decode Scales.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, prefix, seed, stop_scale, first_scale, tokens=None, **choices
+    ) -> io.NodeOutput:
+        sampled = stages.sample_tokens(
+            model.network,
+            prefix,
+            SampleSettings(**choices, unguided_scales=model.unguided_scales),
+            seed,
+            host.execution(model),
+            tokens=tokens,
+            first_scale=first_scale,
+            stop_scale=stop_scale,
+        )
+        return io.NodeOutput(sampled)
+
+
+class Refine(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Refine",
+            display_name="VARSR Diffusion Refine",
+            description="Adds the fine detail that token maps cannot hold, by a small diffusion "
+            "model on every token.",
+            search_aliases=["super resolution", "refiner"],
+            inputs=[
+                inputs.model(),
+                inputs.tokens(),
+                inputs.seed(),
+                inputs.refine_guidance(),
+                inputs.steps(),
+                inputs.strength(),
+            ],
+            outputs=[
+                VARSRTokens.Output(
+                    display_name="tokens", tooltip="The same tokens with the detail added."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, tokens, seed, guidance, steps, strength) -> io.NodeOutput:
+        guided = tokens.hidden is None or tokens.hidden.shape[1] > 1 or not model.unguided_scales
+        settings = RefineSettings(guidance if guided else 0.0, steps, strength)
+        return io.NodeOutput(
+            stages.refine_tokens(model.network, tokens, settings, seed, host.execution(model))
+        )
+
+
+class Decode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_Decode",
+            display_name="VARSR Decode",
+            description="Turns tokens into the picture, at the size that was asked for when they "
+            "were encoded, with the input's alpha.",
+            search_aliases=["vqvae decode"],
+            inputs=[inputs.model(), inputs.tokens()],
+            outputs=[
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The picture; Match Colors gives it the input's colours.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, tokens) -> io.NodeOutput:
+        return io.NodeOutput(
+            to_comfy(stages.decode_tokens(model.network, tokens, host.execution(model)))
+        )
+
+
+class DecodeScales(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VARSR_DecodeScales",
+            display_name="VARSR Decode Scales",
+            description="Shows how the picture grows: one picture for each scale, coarse to fine.",
+            search_aliases=["preview scales", "intermediate"],
+            inputs=[inputs.model(), inputs.tokens()],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="A batch: the picture after each scale, the last refined.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, tokens) -> io.NodeOutput:
+        return io.NodeOutput(
+            to_comfy(stages.decode_scales(model.network, tokens, host.execution(model)))
+        )
+
+
+NODES = [
+    LoadModel,
+    Accelerate,
+    EncodePrefix,
+    EncodeTokens,
+    Sample,
+    Refine,
+    Decode,
+    DecodeScales,
+    Upscale,
+]

@@ -1,0 +1,1 @@
+"""Films: read, restored in segments, joined."""

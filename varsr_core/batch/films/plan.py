@@ -1,0 +1,73 @@
+"""Where a film is cut into segments, each restored and kept by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..jobs import Job
+from .reader import FIRST, LAST, open_film, told_plainly
+
+# Every segment begins with a key frame. Two seconds at 24 a second, as streaming services set them:
+# a killed run loses no more, and there is work for many GPUs.
+SEGMENT_FRAMES = 48
+LEAST_SECONDS = 1  # of a segment: some files guess a rate of thousands of frames
+MOST_SEGMENTS = 100_000  # two days; a damaged file may claim to last for years
+
+
+def plan_film(job: Job, folder: Path) -> list[Job]:
+    """The segments of a film as jobs of their own, whose outputs lie in `folder`.
+
+    They are told from the beginning of the file: nothing is decoded. The last is at most half as
+    long again as the others. Raises InputError for what is no film.
+    """
+    stamp = job.stamp()
+    with told_plainly(), open_film(job.source) as source:
+        starts = _starts(source)
+    ends = [*starts[1:], LAST]
+    return [
+        replace(
+            job,
+            name=f"{job.name}/{number}",
+            output=str(folder / f"{number:05}"),
+            begin=begin,
+            end=end,
+            share=1 / len(starts),
+            made_from=stamp,
+        )
+        for number, (begin, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def _starts(source: Any) -> list[int]:
+    """Of all segments, in the time base of the moving picture."""
+    video = source.streams.video[0]
+    each = max(SEGMENT_FRAMES / _rate(video), Fraction(LEAST_SECONDS)) / video.time_base
+    length = _seconds(source) / video.time_base
+    count = min(max(1, round(length / each)), MOST_SEGMENTS)
+    first = video.start_time or 0
+    return [FIRST, *(first + round(number * each) for number in range(1, count))]
+
+
+def guessed_frames(source: Any) -> int:
+    """How many frames there may be, for progress alone."""
+    video = source.streams.video[0]
+    return video.frames or max(1, round(_seconds(source, read=False) * _rate(video)))
+
+
+def _rate(video: Any) -> Fraction:
+    return video.average_rate or video.guessed_rate or Fraction(25)
+
+
+def _seconds(source: Any, read: bool = True) -> Fraction:
+    """How long a film is; `read`: all of the file, where its beginning does not say."""
+    video = source.streams.video[0]
+    if video.duration:
+        return video.duration * video.time_base
+    if source.duration or not read:
+        return Fraction(source.duration or 0, 1_000_000)
+    times = (packet.pts for packet in source.demux(video) if packet.pts is not None)
+    first = video.start_time or 0
+    return (max(times, default=first) - first) * video.time_base

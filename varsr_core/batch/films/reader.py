@@ -1,0 +1,157 @@
+"""Frames of a film between two times, told apart by their time stamps alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ..optional import import_av
+
+FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
+# Those where frames after a key frame were found to be the same, whether or not what lies before
+# it was read (tests/unit/test_film_reader.py). Of others all is read from the beginning.
+SEEKABLE = {
+    "av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
+}  # fmt: skip
+INTRA = 1  # type of a frame that is predicted from no other
+STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
+
+
+class SeekError(Exception):
+    """What was read after a seek is not what lies there; read from the beginning."""
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Raises InputError for what FFmpeg does not recognise."""
+    av = import_av("films")
+    try:
+        yield
+    except av.error.InvalidDataError as error:
+        raise InputError(
+            f"this is no film that can be read, or it is damaged ({error.strerror}); copy it again"
+        ) from None
+
+
+def open_film(path: str) -> Any:
+    """A container with a moving picture. Raises InputError for anything else."""
+    av = import_av("films")
+    if Path(path).stat().st_size == 0:
+        raise InputError("the file is empty (0 bytes); copy it again")
+    with told_plainly():
+        source = av.open(path)
+    if not source.streams.video:
+        source.close()
+        raise InputError("the file has no moving picture")
+    return source
+
+
+class FilmReader:
+    """Reads a film forward, span after span; seeks only where one does not follow the last.
+
+    A frame belongs where the latest time stamp up to it lies: so every frame is in one span, be it
+    without a time stamp or behind its time.
+
+    first:    the first frame
+    seekable: whether a key frame is a safe place to begin
+    sought:   whether the present place was reached by seeking
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._begin()
+        # AVI has no time stamps; those that FFmpeg makes up depend on where it began.
+        timed = self.source.format.name != "avi"
+        self.seekable = timed and self.video.codec_context.codec.canonical_name in SEEKABLE
+
+    def _begin(self) -> None:
+        self.source = open_film(self.path)
+        self._at(self.source.demux(self.source.streams.video[0]), FIRST)
+        self.video.thread_type = "AUTO"
+        self.sought = False
+        self.first = next(self.frames, None)
+        if self.first is None:
+            raise InputError(
+                "the film is cut off: none of its frames can be decoded; copy it again"
+            )
+        self.waiting = [self.first]
+
+    def _at(self, packets: Iterator[Any], reached: int) -> None:
+        self.video = self.source.streams.video[0]
+        self.frames = self._decoded(packets)
+        self.waiting: list[Any] = []  # read already, of the next span
+        self.due: list[int] = []  # time stamps of packets whose frames are to come, after a seek
+        self.latest, self.reached = FIRST, reached
+        self.key: int | None = None  # time stamp of a frame that is to prove to be a key frame
+
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[Any]:
+        for packet in packets:
+            if self.sought and packet.size and not packet.is_discard:
+                if packet.pts is None:
+                    raise SeekError
+                self.due.append(packet.pts)
+            try:
+                frames = packet.decode()
+            except import_av("films").error.FFmpegError as error:
+                raise (SeekError if self.sought else error) from None
+            yield from frames
+
+    def span(self, begin: int, end: int) -> Iterator[Any]:
+        """Frames from `begin` to before `end`, in the time base of the film.
+
+        Raises SeekError, after the frames, where they are not certain to be those; seek no more
+        then and read them again.
+        """
+        if begin != self.reached:
+            self._move_to(begin)
+        found = []
+        for frame in chain(self.waiting, self.frames):
+            self.latest = self.latest if frame.pts is None else max(self.latest, frame.pts)
+            if frame.pts == self.key and frame.pict_type == INTRA:
+                self.key = None
+            if self.latest >= end:
+                self.waiting = [frame]
+                break
+            if self.latest < begin:
+                continue
+            if self.sought:
+                if frame.is_corrupt or self.key is not None:
+                    raise SeekError
+                found.append(frame.pts)
+            yield frame
+        else:
+            self.waiting = []
+        self.reached = end
+        if self.sought:
+            if sorted(pts for pts in self.due if begin <= pts < end) != found:
+                raise SeekError
+            self.due = [pts for pts in self.due if pts >= end]
+
+    def _move_to(self, begin: int) -> None:
+        if self.seekable and begin > FIRST and self._seek(begin):
+            return
+        if self.sought or begin < self.reached:
+            self.source.close()
+            self._begin()
+
+    def _seek(self, begin: int) -> bool:
+        """To a key frame that is shown at `begin` or before. Returns whether there is one."""
+        av = import_av("films")
+        for seconds in STEPS_BACK:
+            place = begin - round(seconds / self.video.time_base)
+            try:
+                self.source.seek(place, stream=self.video)
+                packets = self.source.demux(self.video)
+                packet = next(packets)
+            except (av.error.FFmpegError, StopIteration):
+                continue
+            if packet.is_keyframe and packet.pts is not None and packet.pts <= begin:
+                self._at(chain([packet], packets), begin)
+                self.sought, self.key = True, packet.pts
+                return True
+        self.sought = True  # nowhere that can be read on from
+        return False

@@ -1,0 +1,83 @@
+"""The file of a restored segment of a film: its packets, until the film is joined from them.
+
+No container keeps time stamps, durations and packets of every codec as they are; this one does:
+the data of all packets, then a table of them in JSON, then its length in 8 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...errors import InputError
+from ..optional import import_av
+
+LENGTH_BYTES = 8
+
+
+@dataclass
+class Table:
+    """What a segment holds.
+
+    header:  of the encoder, in hexadecimal digits
+    sought:  whether its frames were reached by seeking
+    packets: pts, dts, duration, whether a key frame, bytes; in the order of decoding
+    """
+
+    header: str = ""
+    sought: bool = False
+    packets: list[tuple[int | None, int | None, int, bool, int]] = field(default_factory=list)
+
+    @property
+    def times(self) -> list[int]:
+        """In the order of showing."""
+        return sorted(pts for pts, *_ in self.packets)
+
+    @property
+    def delay(self) -> int:
+        """Packets that are decoded before the first frame is shown."""
+        first = self.times[:1]
+        return sum([dts] < first for _, dts, *_ in self.packets)
+
+
+def write_packet(file: BinaryIO, table: Table, packet: Any) -> None:
+    """Adds a packet to the file and to its table."""
+    size = file.write(bytes(packet))
+    duration = packet.duration or 0
+    table.packets.append((packet.pts, packet.dts, duration, packet.is_keyframe, size))
+
+
+def write_table(file: BinaryIO, table: Table) -> None:
+    """Ends the file."""
+    size = file.write(json.dumps(asdict(table)).encode())
+    file.write(size.to_bytes(LENGTH_BYTES, "little"))
+
+
+def read_table(path: Path) -> Table:
+    """Raises InputError for what is no whole segment."""
+    try:
+        whole = path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(whole - LENGTH_BYTES)
+            size = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            file.seek(whole - LENGTH_BYTES - size)
+            table = Table(**json.loads(file.read(size)))
+        if sum(packet[-1] for packet in table.packets) + size + LENGTH_BYTES == whole:
+            return table
+    except (OSError, ValueError, TypeError):
+        pass
+    raise InputError(f"{path} is no segment of a film, or damaged; remove it")
+
+
+def read_packets(path: Path, table: Table, time_base: Any) -> Iterator[Any]:
+    """One at a time."""
+    av = import_av("films")
+    with path.open("rb") as file:
+        for pts, dts, duration, key, size in table.packets:
+            packet = av.Packet(file.read(size))
+            packet.pts, packet.dts, packet.time_base = pts, dts, time_base
+            packet.duration, packet.is_keyframe = duration, key
+            yield packet

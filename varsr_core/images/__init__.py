@@ -1,0 +1,1 @@
+"""Pictures without a model: sizes, checks, colours, alpha, masks."""

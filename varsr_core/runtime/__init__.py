@@ -1,0 +1,1 @@
+"""Device, memory and speed: what runs where, how much at once, and how it is told."""

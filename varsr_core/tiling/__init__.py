@@ -1,0 +1,1 @@
+"""From one tile to a picture: grids, the order of tiles, blending, decoding, previews."""

@@ -1,0 +1,99 @@
+"""From a picture of any size to tiles the model knows, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..images.alpha import enlarge_alpha
+from ..images.check import check_pixels
+from ..images.output_size import OutputSize
+from ..images.resize import pad_reflect, resize
+from .consistency import Tiling, TilingMode
+from .grid import TileGrid
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """All it takes to turn restored tiles into the output.
+
+    images:        pictures in the batch
+    height, width: of the output; the padded canvas of `grid` is cropped to it
+    grid:          tiles of one picture
+    mode:          how tiles are brought to agree
+    alpha:         (B, 1, h, w) at the input size, set aside while the model works, or None
+    """
+
+    images: int
+    height: int
+    width: int
+    grid: TileGrid
+    mode: TilingMode = "phased"
+    alpha: Tensor | None = None
+
+    @staticmethod
+    def of(image: Tensor, size: OutputSize, tile: int, align: int, tiling: Tiling) -> Canvas:
+        """For pictures (B, C, H, W); a side below a tile is padded. Raises InputError."""
+        check_pixels(image)
+        height, width = size.of(*image.shape[2:])
+        padded = [max(tile, -(-side // align) * align) for side in (height, width)]
+        overlap = int(tile * tiling.overlap)
+        grid = TileGrid(*padded, tile=tile, overlap=overlap, align=align)
+        alpha = image[:, 3:] if image.shape[1] == 4 else None
+        return Canvas(image.shape[0], height, width, grid, tiling.mode, alpha)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all pictures."""
+        return self.images * len(self.grid)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether overlapping tiles show the same."""
+        return self.mode != "independent"
+
+    def enlarge(self, image: Tensor, reduction: int = 1) -> Tensor:
+        """Pictures of the batch, plainly resized and padded: (B, 3, grid height, grid width).
+
+        reduction: pixels of the output, along a side, for which one is wanted
+        """
+        rgb = image[:, :3].expand(-1, 3, -1, -1)
+        height, width = (-(-side // reduction) for side in (self.height, self.width))
+        sides = (side // reduction for side in (self.grid.height, self.grid.width))
+        return pad_reflect(resize(rgb, height, width), *sides)
+
+    def crop(self, canvas: Tensor) -> Tensor:
+        """(..., grid height, grid width) -> (..., height, width)."""
+        return canvas[..., : self.height, : self.width]
+
+    def with_alpha(self, rgb: Tensor) -> Tensor:
+        """The pictures at the output size, with their alpha if they have one."""
+        if self.alpha is None:
+            return rgb
+        alpha = enlarge_alpha(self.alpha, self.height, self.width)
+        return torch.cat((rgb, alpha.to(rgb)), dim=1)
+
+    def new_output(self, images: int, like: Tensor) -> Tensor:
+        """Zeros for so many pictures, (images, 3, or 4 with alpha, height, width), where `like` is.
+
+        Written to at once, so that a picture that does not fit fails before any work.
+        """
+        channels = 3 if self.alpha is None else 4
+        return torch.zeros(images, channels, self.height, self.width).to(like.device).fill_(0)
+
+    def touched(self, mask: Tensor | None, images: int) -> list[int]:
+        """Numbers of the tiles, of that many pictures, where a mask is above 0; all without one.
+
+        mask: (images or 1, 1, height, width) at the output size
+        """
+        everything = range(images * len(self.grid))
+        if mask is None:
+            return list(everything)
+        mask = pad_reflect(mask, self.grid.height, self.grid.width).expand(images, -1, -1, -1)
+        return [number for number in everything if self._holds(mask, number)]
+
+    def _holds(self, mask: Tensor, number: int) -> bool:
+        image, index = divmod(number, len(self.grid))
+        return bool((mask[(image, 0, *self.grid.area(index))] > 0).any())

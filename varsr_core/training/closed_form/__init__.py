@@ -1,0 +1,1 @@
+"""A start for small models, solved by least squares instead of trained."""

@@ -1,0 +1,38 @@
+"""Targets that lack part of what the low-quality picture does not show.
+
+A small model cannot learn which of many fine details to invent; what it then samples is noise.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from ...varsr.model import VARSR, to_network
+from ..stages.encoded_target import EncodedTarget, encode_latent
+from .prefix_stage import estimated_latent
+
+
+class VisibleTarget:
+    """Moves good pictures towards the prefix's estimate of them, as it is when this is made; bad
+    ones stay as they are.
+
+    unseen: share of the difference that is kept; 1 for the paper's targets
+    """
+
+    def __init__(self, model: VARSR, unseen: float) -> None:
+        self.model, self.unseen = model, unseen
+        self.eye = copy.deepcopy(model.prefix_encoder).requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, lq: Tensor, target: Tensor, classes: Tensor) -> EncodedTarget:
+        """lq, target: (N, 3, tile, tile) in [0, 1]; classes: (N,), 0 for good."""
+        model = self.model
+        latent = model.encode_latent(target).float()
+        if self.unseen < 1:
+            estimate = estimated_latent(model, self.eye(to_network(lq, model.dtype)))
+            good = (classes == 0)[:, None, None, None]
+            latent = torch.where(good, torch.lerp(estimate, latent, self.unseen), latent)
+        return encode_latent(model, latent)

@@ -1,0 +1,1 @@
+"""Pictures, their degradation, and pairs of both."""

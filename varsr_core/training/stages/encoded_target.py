@@ -1,0 +1,38 @@
+"""A good picture as the tokenizer sees it: what the restorer is taught to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...varsr.model import VARSR
+
+
+@dataclass(frozen=True)
+class EncodedTarget:
+    """A target picture as the tokenizer sees it; depends on nothing that this stage trains.
+
+    token_ids: (N, tokens of all scales) int64
+    latents:   after each scale (N, scales, C, S, S) float32
+    rest:      (N, C, S, S) what is left before the last scale
+    """
+
+    token_ids: Tensor
+    latents: Tensor
+    rest: Tensor
+
+
+def encode_target(model: VARSR, target: Tensor) -> EncodedTarget:
+    """target: (N, 3, tile, tile) in [0, 1]."""
+    with torch.no_grad():
+        return encode_latent(model, model.encode_latent(target))
+
+
+@torch.no_grad()
+def encode_latent(model: VARSR, latent: Tensor) -> EncodedTarget:
+    """latent: (N, C, S, S) float32."""
+    with torch.autocast(latent.device.type, enabled=False):  # nearest codes are found in float32
+        ids, latents, rest = model.quantizer.encode(latent)
+    return EncodedTarget(torch.cat(ids, dim=1), torch.stack(latents, dim=1), rest)

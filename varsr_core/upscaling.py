@@ -1,0 +1,252 @@
+"""A picture in, a restored and larger picture out, with any family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .images.check import check_pixels
+from .images.color_fix import ColorMode, check_mode, match_colors
+from .images.mask import blend_inside, check_mask, feathered
+from .images.output_size import OutputSize, as_output_size
+from .images.resize import resize
+from .runtime.execution import Execution, Session
+from .tiling.batching import PictureBatch
+from .tiling.canvas import Canvas
+from .tiling.consistency import Tiling
+from .tiling.decode import Decoding
+from .tiling.grid import TileIndex
+from .tiling.preview import Preview
+from .tiling.restorer import Restorer, RestoringWork
+from .tiling.scheduler import TileLoop
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """The user's choices that no model family knows of.
+
+    tiling:         how pictures larger than a tile are worked on
+    color_fix:      how colours are matched to the input, over the whole picture
+    color_strength: 0 leaves the model's colours, 1 takes the input's fully
+    feather:        pixels of the output over which a mask fades in, inwards from its edge
+    """
+
+    tiling: Tiling = field(default_factory=Tiling)
+    color_fix: ColorMode = "adain"
+    color_strength: float = 1.0
+    feather: int = 16
+
+    def __post_init__(self) -> None:
+        check_mode(self.color_fix)
+        if not 0 <= self.color_strength <= 1:
+            raise InputError(f"color_strength is {self.color_strength}; 0 to 1 is expected")
+        if self.feather < 0:
+            raise InputError(f"feather is {self.feather}; 0 pixels or more are expected")
+
+
+@torch.inference_mode()
+def upscale(
+    image: Tensor,
+    size: float | OutputSize,
+    restorer: Restorer,
+    *,
+    seed: int = 0,
+    settings: UpscaleSettings | None = None,
+    mask: Tensor | None = None,
+    execution: Execution | None = None,
+) -> Tensor:
+    """Restores and enlarges pictures.
+
+    Pictures are worked on a few at a time, so that memory does not grow with their number.
+
+    image:   (B, C, H, W) in [0, 1]; C 1 is repeated to RGB, the alpha of 4 is enlarged apart
+    size:    of the output: its sides divided by the input's, or what OutputSize can say
+    seed:    the same seed gives the same picture, whatever the batch; 0 to 2**64 - 1
+    mask:    (B or 1, 1, h, w) in [0, 1], of any size: what to restore; the rest is only enlarged
+    returns  (B, 3 or 4, H', W') float32 in [0, 1], on the device of `image`
+    Raises InputError before any work for what cannot be restored.
+    """
+    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    canvas = _canvas(image, as_output_size(size), restorer, settings)
+    if mask is not None:
+        check_mask(mask, len(image))
+        mask = mask.expand(len(image), -1, -1, -1)
+    run = _Run([canvas] * len(image), image, mask, restorer, seed, settings, execution)
+    output = canvas.new_output(len(image), image)
+    run.into(output)
+    return output
+
+
+@torch.inference_mode()
+def upscale_each(
+    images: Sequence[Tensor],
+    size: float | OutputSize,
+    restorer: Restorer,
+    *,
+    seed: int = 0,
+    settings: UpscaleSettings | None = None,
+    masks: Sequence[Tensor] | None = None,
+    execution: Execution | None = None,
+) -> list[Tensor]:
+    """`upscale()` for pictures of different sizes, whose tiles run together all the same.
+
+    images:  (C, H, W) each, in [0, 1]; all are kept in memory, with their outputs
+    masks:   (1, h, w) in [0, 1] for each picture, or None for all of them
+    returns  (3 or 4, H', W') each, as `upscale()` makes it
+    Raises InputError before any work for what cannot be restored.
+    """
+    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    size = as_output_size(size)
+    canvases = [_canvas(image[None], size, restorer, settings) for image in images]
+    if masks is not None and len(masks) != len(images):
+        raise InputError(
+            f"{len(masks)} masks are given for {len(images)} pictures; one for each is expected"
+        )
+    for mask in masks or ():
+        check_mask(mask[None], 1)
+    run = _Run(canvases, images, masks, restorer, seed, settings, execution)
+    outputs = [
+        canvas.new_output(1, image[None])[0] for canvas, image in zip(canvases, images, strict=True)
+    ]
+    run.into(outputs)
+    return outputs
+
+
+def _canvas(
+    image: Tensor, size: OutputSize, restorer: Restorer, settings: UpscaleSettings
+) -> Canvas:
+    return Canvas.of(image, size, restorer.tile_size, restorer.align, settings.tiling)
+
+
+@dataclass
+class _Picture:
+    """One picture on its way.
+
+    canvas:   of this one alone
+    image:    (1, C, H, W)
+    enlarged: (1, 3, grid height, grid width), plainly resized
+    mask:     (1, 1, height, width) at the output size, or None
+    """
+
+    canvas: Canvas
+    image: Tensor
+    enlarged: Tensor
+    mask: Tensor | None
+
+
+class _Run:
+    """One call of `upscale()` or `upscale_each()`.
+
+    canvases: one for each of `images`; what is checked is checked by now
+    images:   (C, H, W) each; masks: (1, h, w) each
+    """
+
+    def __init__(
+        self,
+        canvases: Sequence[Canvas],
+        images: Sequence[Tensor],
+        masks: Sequence[Tensor] | None,
+        restorer: Restorer,
+        seed: int,
+        settings: UpscaleSettings,
+        execution: Execution,
+    ) -> None:
+        self.canvases, self.images, self.masks = canvases, images, masks
+        self.restorer, self.seed, self.settings = restorer, seed, settings
+        # Tiles a mask leaves out break the canvas up, whatever the mode.
+        self.agreed = settings.tiling.mode != "independent" and masks is None
+        grids = [canvas.grid for canvas in canvases]
+        tiles = sum(map(len, grids))
+        pieces = Decoding(restorer.decoder, grids, self.agreed).pieces
+        self.session = Session(execution, tiles * restorer.steps + pieces, tiles)
+
+    def into(self, outputs: Sequence[Tensor]) -> None:
+        """outputs: (3 or 4, height, width) of each picture, are written to."""
+        start = 0
+        while start < len(self.canvases):
+            batch = PictureBatch(self.session.size)
+            taken = takewhile(batch.take, islice(self.canvases, start, None))
+            numbers = range(start, start + len(list(taken)))
+            pictures = [self._begin(number) for number in numbers]
+            made = self._restore(pictures)
+            for number in reversed(numbers):
+                outputs[number].copy_(self._finish(pictures.pop(), made.pop())[0])
+            start = numbers.stop
+
+    def _begin(self, number: int) -> _Picture:
+        image = self.images[number][None]
+        alpha = image[:, 3:] if image.shape[1] == 4 else None
+        canvas = replace(self.canvases[number], images=1, alpha=alpha)
+        mask = None
+        if self.masks is not None:
+            given, feather = self.masks[number][None], self.settings.feather
+            mask = feathered(given, canvas.height, canvas.width, feather)
+        return _Picture(canvas, image, canvas.enlarge(image), mask)
+
+    def _restore(self, pictures: list[_Picture]) -> list[Tensor]:
+        """A few pictures, together: (3, grid height, grid width) each."""
+        tiles = TileIndex([picture.canvas.grid for picture in pictures])
+        wanted = [
+            tiles.of(place)[index]
+            for place, picture in enumerate(pictures)
+            for index in picture.canvas.touched(picture.mask, 1)
+        ]
+        skipped = sorted(set(range(len(tiles))) - set(wanted))
+        if skipped:
+            pieces = len(skipped) * (self.restorer.steps + 1)
+            self.session.report(pieces, "tiles outside the mask")
+        latents = self._latents(pictures, tiles, wanted)
+        rgb = [torch.zeros_like(picture.enlarged[0]) for picture in pictures]
+        if wanted:
+            decoding = Decoding(self.restorer.decoder, tiles.grids, self.agreed)
+            decoding.run(latents[-1], wanted, self.session, rgb)
+        enlarged = [picture.enlarged[0] for picture in pictures]
+        for number in skipped:
+            tiles.add(rgb, [number], tiles.crop(enlarged, [number]))
+        return rgb
+
+    def _latents(
+        self, pictures: list[_Picture], tiles: TileIndex, wanted: list[int]
+    ) -> list[Tensor]:
+        reduction, session = self.restorer.reduction, self.session
+        enlarged = [picture.enlarged[0] for picture in pictures]
+        lq = enlarged
+        if reduction > 1:
+            lq = [picture.canvas.enlarge(picture.image, reduction)[0] for picture in pictures]
+        work = RestoringWork(self.restorer, tiles.grids, lq, self.seed, session.device)
+        preview = None
+        if session.execution.pictures:
+            canvases = [picture.canvas for picture in pictures]
+            preview = Preview(canvases, self.restorer.preview, enlarged)
+        cells = [grid.cells() for grid in tiles.grids]
+        return TileLoop(work, cells, self.settings.tiling.mode, session, wanted, preview).run()
+
+    def _finish(self, picture: _Picture, rgb: Tensor) -> Tensor:
+        """(1, 3 or 4, height, width): what was restored, in the colours and the mask asked for."""
+        canvas, settings = picture.canvas, self.settings
+        rgb = canvas.crop(rgb[None])
+        reference = canvas.crop(picture.enlarged)
+        rgb = match_colors(rgb, reference, settings.color_fix, settings.color_strength)
+        if picture.mask is not None:
+            rgb = blend_inside(rgb, reference, picture.mask)
+        return canvas.with_alpha(rgb)
+
+
+def match_image_colors(
+    image: Tensor, reference: Tensor, mode: ColorMode, strength: float = 1.0
+) -> Tensor:
+    """`match_colors` for pictures with alpha or grey, and a reference of another size.
+
+    image, reference: (B, C, H, W); alpha of `image` passes through, that of `reference` is ignored
+    Raises InputError for what is no picture.
+    """
+    check_pixels(image, "image")
+    check_pixels(reference, "reference")
+    rgb, alpha = image[:, :3].expand(-1, 3, -1, -1), image[:, 3:]
+    reference = resize(reference, *image.shape[2:])[:, :3].expand(-1, 3, -1, -1)
+    return torch.cat((match_colors(rgb, reference, mode, strength), alpha), dim=1)
