@@ -13,8 +13,13 @@ import sys
 
 from environment import ROOT, PreparationError, prepare, prepare_browser
 
-# The second is what the ComfyUI registry checks on publishing: exec, eval and ";".
-RUFF_CHECKS = (["check", "."], ["check", "--select", "S102,S307,E702", "."])
+CHECKS = (
+    ["ruff", "check", "."],
+    # What the ComfyUI registry checks on publishing: exec, eval and ";".
+    ["ruff", "check", "--select", "S102,S307,E702", "."],
+    ["ruff", "format", "--check", "--quiet", "."],
+    ["basedpyright"],
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -23,8 +28,8 @@ def main(arguments: list[str]) -> int:
     except PreparationError as error:
         print(f"The test environment could not be made: {error}", file=sys.stderr)
         return 1
-    for check in RUFF_CHECKS:
-        command = [environment.python, "-m", "ruff", *check]
+    for check in CHECKS:
+        command = [environment.python, "-m", *check]
         status = subprocess.run(command, check=False, cwd=ROOT).returncode
         if status:
             return status
