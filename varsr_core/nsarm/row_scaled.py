@@ -16,8 +16,8 @@ from ..errors import CheckpointError
 from ..family import StateDict
 from ..files.lazy_tensor import LazyTensor
 from ..nn.float8 import FLOAT8, quantise, row_scales
+from ..nn.parameters import LeafParameter
 from .config import is_packed
-from .text import Table
 
 PACKED = re.compile(
     r"(transformer\.blocks\.\d+\.(?:qkv|projection|cross_query|cross_kv|cross_projection|fc1|fc2))"
@@ -32,7 +32,7 @@ class RowScaled(nn.Module):
         super().__init__()
         linear = CastingLinear if operations is nn else operations.Linear
         self.matrix = linear(inputs, outputs)
-        self.scale = Table(outputs)
+        self.scale = LeafParameter(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.matrix(x) * self.scale(x)

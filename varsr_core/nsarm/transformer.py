@@ -15,11 +15,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..nn.kv_cache import KVCache
+from ..nn.parameters import LeafParameter
 from ..nn.rope import apply_rope, rope_table
 from ..nn.schedule import ScaleSchedule
 from .config import TransformerConfig
 from .row_scaled import RowScaled
-from .text import Table, TextEncoder, TextState
+from .text import TextEncoder, TextState
 
 NORM_EPS = 1e-6
 POSITIONS = 64  # every map is stretched onto so many rows and columns
@@ -54,9 +55,9 @@ class Block(nn.Module):
                 return RowScaled(inputs, outputs, operations)
             return operations.Linear(inputs, outputs)
 
-        self.modulation = Table(6, width)
+        self.modulation = LeafParameter(6, width)
         self.qkv = linear(width, 3 * width)
-        self.query_scale = Table(config.heads)
+        self.query_scale = LeafParameter(config.heads)
         self.projection = linear(width, width)
         self.cross_norm = operations.LayerNorm(width, eps=NORM_EPS)
         self.cross_query = linear(width, width)
@@ -127,7 +128,7 @@ class Transformer(nn.Module):
         self.config, self.schedule, self.dtype = config, schedule, dtype
         self.attention = attention
         self.text = TextEncoder(config, dtype, operations)
-        self.start = Table(width)
+        self.start = LeafParameter(width)
         self.scale_embedding = operations.Embedding(config.levels, width)
         self.word_embed = operations.Linear(bits, width)
         self.shared_modulation = operations.Linear(width, 6 * width)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..nn.cpu_attention import cpu_attention, worthwhile
 from ..nn.kv_cache import KVCache
-from ..nn.parameters import bring
+from ..nn.parameters import LeafParameter
 from ..nn.rope import map_positions, rope_table
 from ..nn.schedule import ScaleSchedule
 from .config import TransformerConfig
@@ -30,18 +30,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if worthwhile(q, k):
         return cpu_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
-
-
-class HeadScale(nn.Module):
-    """One learned factor per head. A leaf module, so that offloading finds its parameter."""
-
-    def __init__(self, heads: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(heads))
-
-    def forward(self, like: Tensor) -> Tensor:
-        """(H, 1, 1) float32, on the device of `like`."""
-        return bring(self.weight, like, torch.float32)[:, None, None]
 
 
 class Block(nn.Module):
@@ -60,7 +48,7 @@ class Block(nn.Module):
         # A table: with few classes, Linear(SiLU(class embedding)) takes few values.
         self.modulation = operations.Embedding(config.num_classes, 6 * width)
         self.qkv = operations.Linear(width, 3 * width)
-        self.query_scale = HeadScale(config.heads)
+        self.query_scale = LeafParameter(config.heads)
         self.projection = operations.Linear(width, width)
         self.fc1 = operations.Linear(width, config.mlp_width)
         self.fc2 = operations.Linear(config.mlp_width, width)
@@ -83,7 +71,7 @@ class Block(nn.Module):
         gamma1, gamma2, scale1, scale2, shift1, shift2 = table.chunk(6, dim=-1)
         between = self.pointwise
         h = between.modulate(x, scale1, shift1, self.dtype)
-        q, k, v = between.split_heads(self.qkv(h), self.query_scale(x), rope)
+        q, k, v = between.split_heads(self.qkv(h), self.query_scale(x)[:, None, None], rope)
         k, v = cache.append(layer, k, v)
         if keep == 0:
             return x[:, :0]
