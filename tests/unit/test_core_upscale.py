@@ -12,6 +12,7 @@ from varsr_core.images.alpha import enlarge_alpha
 from varsr_core.images.color_fix import COLOR_MODES
 from varsr_core.images.output_size import OutputSize
 from varsr_core.images.resize import resize
+from varsr_core.nn.autoencoder import Decoder
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
@@ -29,7 +30,6 @@ from varsr_core.varsr.stages import (
     sample_tokens,
 )
 from varsr_core.varsr.transformer import Block, Transformer
-from varsr_core.varsr.vqvae import Decoder
 
 SEED = 11
 SAMPLING = SampleSettings()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from varsr_core.nn.autoencoder import SpatialAttention
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.consistency import Neighbourhood
@@ -17,7 +18,6 @@ from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import NormStatistics, own_norm
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.varsr.decoding import VARSRDecoder
-from varsr_core.varsr.vqvae import SpatialAttention
 
 many = settings(max_examples=120, deadline=None, derandomize=True, database=None)
 

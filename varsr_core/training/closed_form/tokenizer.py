@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...nn.autoencoder import ResidualBlock, SpatialAttention
 from ...nn.least_squares import LeastSquares
 from ...varsr.config import TokenizerConfig
 from ...varsr.model import VARSR
-from ...varsr.vqvae import ResidualBlock, SpatialAttention
 
 SPIKE = 8.0  # deviation that the constants give to a group, in deviations of a feature
 EQUALIZED = 0.3  # power of its own deviation by which a component is divided, none to whole
