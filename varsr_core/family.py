@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import CheckpointError
-from .files.lazy_tensor import LazyTensor
+from .files.lazy_tensor import LazyTensor, StateDict
 from .nn.float8 import FLOAT8
-
-StateDict = Mapping[str, Tensor | LazyTensor]
 
 
 def as_they_are(weights: StateDict, dtype: torch.dtype) -> StateDict:
@@ -49,30 +47,6 @@ class Family:
     def loader(self) -> str:
         """The node for its files."""
         return f"Load {self.title} Model"
-
-
-def check_fit(name: str, model: nn.Module, weights: StateDict) -> None:
-    """Refuses weights with a tensor too many, too few or of the wrong shape.
-
-    Not left to load_state_dict: layers of a host may take what they are given unchecked.
-
-    name:  of the family, for people
-    model: of the sizes that the weights tell; may lie on the meta device
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
-    faults += [
-        f"{name} has shape {found[name]}, {expected[name]} is expected"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{len(faults)} tensors do not fit the rest of the {name} model: "
-            f"{'; '.join(sorted(faults)[:3])}. Download or convert the files again"
-        )
 
 
 def count_numbered(weights: StateDict, pattern: str) -> int:

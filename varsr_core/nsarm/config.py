@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from ..errors import CheckpointError
 from ..family import StateDict, count_numbered
@@ -24,8 +23,8 @@ class VAEConfig:
     encoder_blocks: int
     decoder_blocks: int
     latent_channels: int
-    attention_levels: ClassVar[tuple[int, ...]] = ()
-    norm_groups: ClassVar[int] = 32
+    attention_levels: tuple[int, ...] = ()
+    norm_groups: int = 32
 
     @property
     def downsampling(self) -> int:

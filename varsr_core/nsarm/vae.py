@@ -10,6 +10,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from ..nn import autoencoder
+from ..nn.layer_list import LayerList
 from .config import VAEConfig
 
 
@@ -21,16 +22,18 @@ class UpLevel(autoencoder.UpLevel):
     resampling = "resample"
 
 
-class Middle(nn.Sequential):
+class Middle(LayerList[autoencoder.ResidualBlock]):
     """Residual blocks alone."""
 
     def __init__(self, width: int, groups: int, operations: ModuleType = nn) -> None:
         super().__init__(
-            *(autoencoder.ResidualBlock(width, width, groups, operations) for _ in range(2))
+            autoencoder.ResidualBlock(width, width, groups, operations) for _ in range(2)
         )
 
     def forward(self, x: Tensor, windows: None = None) -> Tensor:
-        return super().forward(x)
+        for block in self:
+            x = block(x)
+        return x
 
 
 class Encoder(autoencoder.Encoder):
