@@ -40,8 +40,8 @@ class RowScaled(nn.Module):
 class CastingLinear(nn.Linear):
     """Casts its matrix to the dtype of its input, as a host's layers do."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
 
 
 def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:

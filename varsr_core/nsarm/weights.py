@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..files.lazy_tensor import LazyTensor, StateDict
+from ..nn import map_network
 from ..nn.weights import (
     WeightRules,
     behind_zeros,
@@ -71,13 +72,6 @@ BLOCK_RENAMED = (
     (r"ffn\.(fc[12])\.(\w+)", r"\1.\2"),
 )
 
-MAP_LAYER_RENAMED = (
-    (r"self_attn\.in_proj_(\w+)", r"qkv.\1"),
-    (r"self_attn\.out_proj\.(\w+)", r"projection.\1"),
-    (r"linear([12])\.(\w+)", r"fc\1.\2"),
-    (r"(norm[12]\.\w+)", r"\1"),
-)
-
 FOLDED = (
     r"sa\.(mat_qkv\.weight|q_bias|v_bias|scale_mul_1H11)",
     r"ca\.v_bias",
@@ -125,23 +119,8 @@ def _rename(name: str, per_chunk: int) -> str | None:
         number = int(block[1]) * per_chunk + int(block[2])
         return rename(block[3], BLOCK_RENAMED, f"transformer.blocks.{number}.")
     if name.startswith("map_transformer."):
-        return _rename_map(name.removeprefix("map_transformer."))
+        return rename(name.removeprefix("map_transformer."), map_network.RENAMED, "maps.")
     return rename(name, RENAMED)
-
-
-def _rename_map(name: str) -> str | None:
-    kind, first, *rest = name.split(".")
-    tail = ".".join(rest)
-    if kind == "feature_extractor":  # convolution, norm and activation count on together
-        return f"maps.extractor.{int(first) // 3}.{('conv', 'norm')[int(first) % 3]}.{tail}"
-    branch = f"maps.branches.{first}"
-    if kind == "feature_transforms":
-        number, tail = int(rest[0]), ".".join(rest[1:])
-        return f"{branch}.features.{number // 3}.{('conv', 'norm')[number % 3]}.{tail}"
-    if kind == "transformers":  # layers.<i>.<name>
-        return rename(".".join(rest[2:]), MAP_LAYER_RENAMED, f"{branch}.layers.{rest[1]}.")
-    part = {"0": "narrow", "1": "norm", "3": "out"}.get(rest[0])
-    return f"{branch}.{part}.{rest[1]}" if kind == "output_projs" and part else None
 
 
 def _folded(reference: StateDict, per_chunk: int) -> StateDict:

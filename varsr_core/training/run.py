@@ -32,7 +32,6 @@ from .samples import save_samples
 from .stages.decoder import DecoderLoss, SightLoss
 from .stages.restorer import ISRLoss
 from .stages.tokenizer import TokenizerLoss, revive_codes
-from .teacher_forcing import BlockCausalAttention
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +83,7 @@ class Training:
         if start is None:
             return new_model(config_from_json(self.config.sizes), self.config.seed)
         weights = load_checkpoint([start], VARSR_FAMILY).tensors
-        sides = torch.as_tensor(weights["schedule"]).tolist()
-        model = build_model(weights, attention=BlockCausalAttention.of_sides(sides))
+        model = build_model(weights)
         for parameter in model.parameters():  # mapped from the file, which is written again
             parameter.data = parameter.data.clone()
         return model
