@@ -7,6 +7,7 @@ training run the same network. The kernel that computes is chosen when a network
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -29,6 +30,7 @@ class Attend(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class CachedAttention:
     """Behind everything that a cache holds, which takes in the new keys and values.
 
@@ -36,10 +38,10 @@ class CachedAttention:
     last:   whether nothing will look back at these tokens, so that the cache need not hold them
     """
 
-    def __init__(
-        self, cache: KVCache, kernel: AttentionFn, counts: Sequence[int] = (), *, last: bool = False
-    ) -> None:
-        self.cache, self.kernel, self.counts, self.last = cache, kernel, counts, last
+    cache: KVCache
+    kernel: AttentionFn
+    counts: Sequence[int] = ()
+    last: bool = False
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
         store = self.cache.joined if self.last else self.cache.append
@@ -47,14 +49,15 @@ class CachedAttention:
         return block_causal(q, k, v, self.counts, self.kernel) if q.shape[2] else q
 
 
+@dataclass(frozen=True)
 class BlockCausalAttention:
     """Of all maps in one pass: a map sees itself and everything before it.
 
     counts: tokens of each map, whatever lies before the first one counted in
     """
 
-    def __init__(self, counts: Sequence[int], kernel: AttentionFn) -> None:
-        self.counts, self.kernel = counts, kernel
+    counts: Sequence[int]
+    kernel: AttentionFn
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
         return block_causal(q, k, v, self.counts, self.kernel)

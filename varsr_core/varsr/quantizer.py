@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..nn.layer_list import LayerList
 from ..nn.schedule import ScaleSchedule
 
-PHI_RATIO = 0.5  # share of the convolved map in phi (paper's tokenizer; not in the file)
+PHI_RATIO = 0.5  # weight of the convolved map in phi (paper's tokenizer; not in the file)
 
 
 def phi_index(scale: int, num_scales: int, phi_count: int) -> int:

@@ -80,7 +80,7 @@ class Block(nn.Module):
         h = attend(layer, q[:, :, q.shape[2] - keep :], k, v)
         if keep == 0:
             return x[:, :0]
-        del q, k, v  # room for what comes
+        del q, k, v  # so that the MLP can have their memory
         x, h = x[:, -keep:], self.projection(rearrange(h, "r h l d -> r l (h d)"))
         x, h = between.add_and_modulate(x, gamma1, h, scale2, shift2)
         return between.add(x, gamma2, self.fc2(between.activate(self.fc1(h))))
