@@ -103,15 +103,15 @@ def test_families_do_not_know_each_other(family):
         assert not [name for name in imports_of(path) if is_of(name, others)], id_of(path)
 
 
-def test_a_family_is_named_by_three_files_beside_its_own():
-    """The list of families, that of nodes (the design's acceptance test), and the command's."""
+def test_a_family_is_named_by_two_files_beside_its_own():
+    """The list of families, and that of nodes."""
     word = re.compile(r"\bnsarm\b", re.IGNORECASE)
     named = {
         id_of(path)
         for path in [*CORE, *NODES]
         if "nsarm" not in id_of(path) and word.search(path.read_text(encoding="utf-8"))
     }
-    lists = {"varsr_core/checkpoint.py", "nodes/__init__.py", "varsr_core/batch/families.py"}
+    lists = {"varsr_core/checkpoint.py", "nodes/__init__.py"}
     assert named == lists
 
 
