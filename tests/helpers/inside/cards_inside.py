@@ -48,7 +48,7 @@ def on_card(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
 def varsr(package: str) -> Iterator[tuple[str, torch.nn.Module, int]]:
     """In bf16, and with 8-bit weights."""
     weights = import_module(f"{package}.varsr_core.varsr.weights")
-    operations = import_module(f"{package}.nodes.runtime").operations()
+    operations = import_module(f"{package}.nodes.host").operations()
     files = manifest("varsr_manifest.json").values()
     released = on_card({name: entry[0] for file in files for name, entry in file.items()})
     counts = [side * side for side in (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)]
@@ -63,7 +63,7 @@ def varsr(package: str) -> Iterator[tuple[str, torch.nn.Module, int]]:
         plain.state_dict(),
         plain,
         operations,
-        import_module(f"{package}.nodes.offloading").OffloadableFloat8Linear,
+        import_module(f"{package}.nodes.fp8_linear").OffloadableFloat8Linear,
     )
     yield "VARSR fp8", small, working
 
@@ -74,7 +74,7 @@ def nsarm(package: str) -> Iterator[tuple[str, torch.nn.Module, int]]:
     def module(name: str) -> Any:
         return import_module(f"{package}.varsr_core.nsarm.{name}")
 
-    operations = import_module(f"{package}.nodes.runtime").operations()
+    operations = import_module(f"{package}.nodes.host").operations()
     files = [
         manifest(name)["tensors"] for name in ("nsarm_manifest.json", "nsarm_vae_manifest.json")
     ]

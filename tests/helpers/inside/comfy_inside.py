@@ -155,7 +155,7 @@ class Inside:
 
     def own_weights(self, patched: Any, name: str, delta: Tensor) -> list[float]:
         """Error of the weights that fp8 is made of, before, while and after a patch is put in."""
-        runtime = self.module("nodes.runtime")
+        runtime = self.module("nodes.host")
         patched.patcher.detach()
         expected = patched.network.state_dict()[name] + delta
         errors = []
@@ -169,7 +169,7 @@ class Inside:
 
     def partial_float8(self, loaded: Any) -> float:
         """Difference that it makes to a model in 8 bits to be loaded partially."""
-        small = self.module("nodes.accelerate").Accelerate.execute(loaded, "off", "fp8", 0)[0]
+        small = self.module("nodes.varsr.accelerate").Accelerate.execute(loaded, "off", "fp8", 0)[0]
         whole = self.restore(small)
         small.patcher.detach()
         small.patcher.load(torch.device("cpu"), lowvram_model_memory=1)
@@ -177,7 +177,7 @@ class Inside:
 
     def copies(self, weights: str) -> dict[str, Any]:
         """How weights come to a card that holds none or half of them; see comfy_card.py."""
-        accelerate = self.module("nodes.accelerate").Accelerate
+        accelerate = self.module("nodes.varsr.accelerate").Accelerate
         loaded = accelerate.execute(self.load("bf16"), "off", weights, 0)[0]
         network = loaded.network
         restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(network)
@@ -194,11 +194,11 @@ class Inside:
         return copies_by_room(network, work)
 
     def load(self, dtype: str = "fp32") -> Any:
-        return self.module("nodes.varsr_loading").load(CHECKPOINT, dtype)
+        return self.module("nodes.varsr.loading").load(CHECKPOINT, dtype)
 
     def restore(self, loaded: Any, *, at_once: int = 1) -> Tensor:
         """A picture of six tiles, none waiting for another, through the nodes' own execution."""
-        execution = self.module("nodes.runtime").execution(loaded)
+        execution = self.module("nodes.host").execution(loaded)
         if at_once > 1:
             execution = replace(execution, prepare=lambda: at_once)
         restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(loaded.network)

@@ -44,12 +44,12 @@ class Inside:
         return import_module(f"{self.package}.{name}")
 
     def load(self, file: str = "micro_fp32", dtype: str = "fp32") -> Any:
-        return self.module("nodes.nsarm_loading").load(f"{file}.safetensors", dtype)
+        return self.module("nodes.nsarm.loading").load(f"{file}.safetensors", dtype)
 
     def restore(self, loaded: Any, *, at_once: int = 1, restorer: Any = None) -> Tensor:
         """A picture of six tiles, none waiting for another, through the nodes' own execution."""
         settings = self.module("varsr_core.nsarm.sampling").SampleSettings(temperature=0)
-        execution = self.module("nodes.runtime").execution(loaded.sampling(settings, None))
+        execution = self.module("nodes.host").execution(loaded.sampling(settings, None))
         if at_once > 1:
             execution = replace(execution, prepare=lambda: at_once)
         image = torch.rand(1, 3, 48, 72, generator=torch.Generator().manual_seed(0))
