@@ -31,7 +31,7 @@ def kept_in_git() -> list[str]:
 def published() -> list[str]:
     """Files that are in git and that .comfyignore does not leave out."""
     ignored = (ROOT / ".comfyignore").read_text().split()
-    assert all(re.fullmatch(r"[\w./]+", line) for line in ignored), "read here as plain prefixes"
+    assert all(re.fullmatch(r"[\w./-]+", line) for line in ignored), "read here as plain prefixes"
     return [name for name in kept_in_git() if not name.startswith(tuple(ignored))]
 
 
