@@ -16,7 +16,7 @@ from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
 from ..upscaling import upscale, upscale_each
 from .families import FAMILIES
-from .jobs import Work
+from .options import Options as Work
 
 
 def read_model(work: Work) -> Checkpoint:
