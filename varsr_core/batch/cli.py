@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint import DEFAULT_FAMILY, FAMILIES
 from ..errors import InputError
 from ..images.color_fix import COLOR_MODES
 from ..images.output_size import SIZE_MODES, OutputSize
 from ..runtime.dtypes import DTYPE_CHOICES
 from ..tiling.consistency import TILING_MODES, Tiling
 from ..upscaling import UpscaleSettings
-from .families import DEFAULT_FAMILY, FAMILIES
 from .naming import FIELDS, Naming
 from .options import Options
 from .output_format import DEPTHS, FORMATS, OutputFormat
@@ -35,7 +35,7 @@ class Command:
     """What the user asked for.
 
     ray: address of a cluster, LOCAL for one of this machine alone, None for no Ray
-    workers: on Ray; 0 for one per GPU or CPU share
+    workers: on Ray; 0 for one per GPU, or per CPU where there is none
     """
 
     inputs: list[str]
