@@ -37,7 +37,7 @@ class Outcome:
 
     @classmethod
     def of_inputs(cls, job: Job) -> Outcome:
-        """What is known before the work. Raises OSError for files that cannot be read."""
+        """What is known before it is restored. Raises OSError for files that cannot be read."""
         return cls(job.name, stamp=job.stamp(), content_hash=job.content_hash())
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from ..options import Options
 
 CODEC, CODEC_OF = "libx264", {"webm": "libvpx-vp9"}
-# With x264's code for AVX-512, frames of some sizes (48x64 pixels for one) come out differently
-# every time; with its code for AVX2 they do not.
+# x264's code for AVX-512 encodes frames of some sizes (48x64 pixels for one) differently every
+# time; its code for AVX2 does not.
 AVX_512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 REPEATABLE = {"x264-params": "asm=avx2"} if AVX_512 else {}
 SHALLOW = 8  # bits; a film of more is worked on with 16 and written with ten
-UNSAID, BT601, HD_HEIGHT = 2, 6, 720  # colour spaces; from which height on players guess another
+UNSAID, BT601 = 2, 6  # colour spaces
+HD_HEIGHT = 720  # pixels; from here on, players take what is unsaid for BT.709, below for BT.601
 
 
 class FilmEncoder:
@@ -78,6 +79,6 @@ class FilmEncoder:
 
 
 def _space(frame: Any) -> int:
-    """Of the result. Players guess what is not said by the height, which grows."""
+    """Of the result, which is larger: players might no longer take what is unsaid for BT.601."""
     unsaid = frame.colorspace == UNSAID and frame.height < HD_HEIGHT
     return BT601 if unsaid else frame.colorspace

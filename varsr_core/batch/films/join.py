@@ -16,7 +16,7 @@ from ..optional import import_av
 from ..options import Options
 from .containers import CONTAINERS
 from .encoder import FilmEncoder
-from .reader import FilmReader, open_film, told_plainly
+from .reader import FilmReader, input_errors, open_film
 from .segment_file import read_packets, read_table
 
 LEAST_FRAMES = 0.95  # of the frames that a film says it has; fewer were cut off
@@ -54,7 +54,7 @@ def join_film(segments: Sequence[Segment], path: Path, options: Options) -> None
     """
     name = segments[0].source
     stored = [_Stored.of(segment) for segment in segments]
-    with told_plainly(), open_film(name) as source:
+    with input_errors(), open_film(name) as source:
         _check_length(stored, source.streams.video[0].frames)
         av = import_av("films")
         container = CONTAINERS[Path(name).suffix.lower()][1]

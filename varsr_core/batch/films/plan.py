@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..jobs import Film, Segment
-from .reader import FIRST, LAST, open_film, told_plainly
+from .reader import FIRST, LAST, input_errors, open_film
 
 # Every segment begins with a key frame. Two seconds at 24 a second, as streaming services set them:
-# a killed run loses no more, and there is work for many GPUs.
+# a killed run loses no more, and a film keeps many GPUs busy.
 SEGMENT_FRAMES = 48
 LEAST_SECONDS = 1  # of a segment: some files guess a rate of thousands of frames
 MOST_SEGMENTS = 100_000  # two days; a damaged file may claim to last for years
@@ -19,11 +19,11 @@ MOST_SEGMENTS = 100_000  # two days; a damaged file may claim to last for years
 def plan_film(film: Film, folder: Path) -> list[Segment]:
     """The segments of a film, whose outputs lie in `folder`.
 
-    They are told from the beginning of the file: nothing is decoded. The last is at most half as
-    long again as the others. Raises InputError for what is no film.
+    What the file says at its beginning is enough: nothing is decoded. The last segment is at most
+    half as long again as the others. Raises InputError for what is no film.
     """
     stamp = film.stamp()
-    with told_plainly(), open_film(film.source) as source:
+    with input_errors(), open_film(film.source) as source:
         starts = _starts(source)
     ends = [*starts[1:], LAST]
     return [

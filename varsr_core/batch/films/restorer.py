@@ -24,7 +24,7 @@ from ..report import TileCount, WatchFn
 from .containers import CONTAINERS
 from .encoder import FilmEncoder
 from .plan import guessed_frames
-from .reader import FilmReader, SeekError, told_plainly
+from .reader import FilmReader, SeekError, input_errors
 from .segment_file import Table, write_packet, write_table
 
 REPEATING = ("matroska", "webm")  # containers of frames that may have the same time stamp
@@ -60,7 +60,7 @@ class FilmRestorer:
 
     def _read_and_write(self, segment: Segment, part: Path, count: TileCount) -> None:
         reader, self.reader = self.reader, None  # until all has gone well
-        with told_plainly():
+        with input_errors():
             if reader is None or reader.path != segment.source:
                 reader = FilmReader(segment.source)
                 self.mask = read_mask(Path(segment.mask)) if segment.mask else None
