@@ -19,7 +19,6 @@ from helpers import models
 from varsr_core.batch import __main__ as program
 from varsr_core.batch import model
 from varsr_core.batch.journal import NAME
-from varsr_core.batch.outcome import Outcome
 from varsr_core.batch.pictures import restorer as pictures
 from varsr_core.files import atomic as whole_file
 from varsr_core.runtime import device
@@ -432,7 +431,7 @@ def test_every_outcome_is_on_the_disk_at_once(folder, out, micro_file, monkeypat
     """What a run tells is in the journal already, for whoever reads it from elsewhere."""
     noted = []
 
-    def look(report, job, outcome: Outcome):
+    def look(report, job, outcome):
         copy = out.parent / "copy.sqlite"
         copy.write_bytes((out / NAME).read_bytes())
         with sqlite3.connect(copy) as database:
