@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from helpers import models
+from helpers.each import each
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.consistency import Neighbourhood
@@ -127,7 +128,7 @@ def in_pieces(monkeypatch):
 # Against the canvas at once
 
 
-@pytest.mark.parametrize(
+@each(
     ("attention_levels", "blocks", "size"),
     [*(((2,), 1, size) for size in SIZES), *((*shape, (20, 31)) for shape in SHAPES)],
 )
@@ -150,7 +151,7 @@ def test_canvas_that_is_measured_whole_is_decoded_only_once(size, monkeypatch):
     assert told[-1].done == whole.pieces
 
 
-@pytest.mark.parametrize("size", [(8, 8), (4, 16), (5, 7)], ids=str)
+@each("size", [(8, 8), (4, 16), (5, 7)])
 def test_released_layout_decoded_in_pieces_equals_the_canvas_decoded_at_once(size):
     decoder, latent = VARSRDecoder(models.micro_model()), noise(32, *size)
     assert_same(decoded(latent, decoder), decoded_at_once(latent, decoder))
@@ -168,14 +169,14 @@ def test_released_layout_has_enough_context_for_several_pieces(monkeypatch):
     assert (narrow - expected).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("attention_levels", "blocks"), SHAPES)
+@each(("attention_levels", "blocks"), SHAPES)
 def test_one_feature_less_of_context_would_be_too_little(attention_levels, blocks):
     decoder, latent = small_decoder(attention_levels, blocks), noise(8, 16, 31)
     narrow = decoded(latent, Wrapped(decoder, context=decoder.context - 1))
     assert (narrow - decoded_at_once(latent, decoder)).abs().max() > 5e-3
 
 
-@pytest.mark.parametrize(
+@each(
     ("attention_levels", "context", "features"),
     [((), 3, 1), ((2,), 3, 1), ((1, 2), 2, 2), ((0,), 1, 4)],
 )
@@ -186,7 +187,7 @@ def test_fine_part_begins_behind_the_last_attention(attention_levels, context, f
     assert decoder.coarse(noise(1, 8, 17, 16)).shape[2:] == (17 * features, 16 * features)
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 100])
+@each("at_once", [1, 3, 100])
 def test_picture_does_not_depend_on_how_many_pieces_run_at_once(at_once):
     decoder, latent = small_decoder(), noise(8, 31, 33)
     assert_same(decoded(latent, decoder, at_once), decoded(latent, decoder, 2))
@@ -206,7 +207,7 @@ def test_pieces_in_half_precision_show_no_seams():
 # Beyond the area whose norms are measured whole
 
 
-@pytest.mark.parametrize("size", [(33, 33), (48, 60)], ids=str)
+@each("size", [(33, 33), (48, 60)])
 def test_statistics_of_samples_err_by_0_09_at_most_and_0_014_in_the_mean(size):
     """Of a deviation of 0.17, with random weights on noise.
 
@@ -218,7 +219,7 @@ def test_statistics_of_samples_err_by_0_09_at_most_and_0_014_in_the_mean(size):
     assert error.mean() < 0.016
 
 
-@pytest.mark.parametrize("dim", [1, 2])
+@each("dim", [1, 2])
 def test_samples_lie_all_over_the_canvas(dim):
     """Two halves that differ are both measured."""
     decoder, latent = Short(small_decoder(), most=10**9, tried=[]), noise(8, 48, 48)
@@ -246,7 +247,7 @@ def test_pieces_of_a_large_canvas_are_all_normed_by_the_same_samples(monkeypatch
 # Memory runs out
 
 
-@pytest.mark.parametrize(
+@each(
     ("size", "most"),
     [
         ((32, 32), SIDE**2),  # neither the whole canvas nor two pieces fit
@@ -255,7 +256,7 @@ def test_pieces_of_a_large_canvas_are_all_normed_by_the_same_samples(monkeypatch
         ((33, 40), 4 * SIDE**2),  # the samples do, eight pieces do not
     ],
 )
-@pytest.mark.parametrize("at_once", [1, 8])
+@each("at_once", [1, 8])
 def test_running_out_of_memory_gives_the_same_picture(size, most, at_once):
     decoder, latent = small_decoder(), noise(8, *size)
     short = Short(decoder, most=most, tried=[])
@@ -264,7 +265,7 @@ def test_running_out_of_memory_gives_the_same_picture(size, most, at_once):
     assert_same(found, decoded(latent, decoder))
 
 
-@pytest.mark.parametrize("attention_levels", [(), (1, 2), (0,)])
+@each("attention_levels", [(), (1, 2), (0,)])
 def test_norms_measured_in_pieces_are_those_of_the_canvas(attention_levels):
     decoder, latent = small_decoder(attention_levels), noise(8, 20, 41)
     short = Short(decoder, most=(SIDE * decoder.features) ** 2, tried=[])
@@ -369,7 +370,7 @@ def test_piece_is_as_large_as_a_tile_unless_context_leaves_too_little_of_it():
 # Tiles of pictures
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 100])
+@each("at_once", [1, 3, 100])
 def test_tiles_that_agree_are_decoded_as_one_canvas(at_once):
     decoder, grid = small_decoder(), TileGrid(88, 112, tile=64, overlap=16, align=PIXELS)
     canvases = noise(2, 8, 22, 28)
@@ -381,7 +382,7 @@ def test_tiles_that_agree_are_decoded_as_one_canvas(at_once):
         assert_same(found, decoded_at_once(canvas, decoder))
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 100])
+@each("at_once", [1, 2, 100])
 def test_tiles_that_ran_apart_are_decoded_by_themselves_and_cross_faded(at_once):
     decoder, grid = small_decoder(), TileGrid(64, 112, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(4, 8, SIDE, SIDE), torch.zeros(2, 3, 64, 112)
@@ -391,7 +392,7 @@ def test_tiles_that_ran_apart_are_decoded_by_themselves_and_cross_faded(at_once)
     assert torch.equal(rgb, grid.merge(tiles))
 
 
-@pytest.mark.parametrize("agreed", [True, False])
+@each("agreed", [True, False])
 def test_single_tile_has_the_bits_of_the_model(agreed):
     decoder, grid = small_decoder(), TileGrid(64, 64, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(3, 8, SIDE, SIDE), torch.zeros(3, 3, 64, 64)
@@ -410,8 +411,8 @@ def test_tiles_that_are_not_wanted_stay_as_they_are():
     assert (rgb[0, ..., :48] == 0).all()
 
 
-@pytest.mark.parametrize("agreed", [True, False])
-@pytest.mark.parametrize("at_once", [1, 3])
+@each("agreed", [True, False])
+@each("at_once", [1, 3])
 def test_running_out_of_memory_decodes_the_same_tiles(agreed, at_once):
     decoder, grid = small_decoder(), TileGrid(88, 112, tile=64, overlap=16, align=PIXELS)
     latents = grid.cells().split(noise(1, 8, 22, 28))
@@ -428,9 +429,9 @@ def test_running_out_of_memory_decodes_the_same_tiles(agreed, at_once):
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("agreed", [True, False])
-@pytest.mark.parametrize("size", [(64, 64), (88, 112), (192, 320)], ids=str)
-@pytest.mark.parametrize("most", [10**9, SIDE**2])
+@each("agreed", [True, False])
+@each("size", [(64, 64), (88, 112), (192, 320)])
+@each("most", [10**9, SIDE**2])
 def test_progress_ends_at_the_pieces_that_were_announced(agreed, size, most):
     grid = TileGrid(*size, tile=64, overlap=16, align=PIXELS)
     short = Short(Blur(SIDE, 1, PIXELS, 2), most=most, tried=[])
@@ -475,7 +476,7 @@ def test_tiles_cut_from_a_canvas_make_that_canvas():
     assert torch.equal(composite(grid.split(canvas), grid), canvas[0])
 
 
-@pytest.mark.parametrize("seed", range(5))
+@each("seed", range(5))
 def test_tiles_that_took_over_from_each_other_show_no_seams(seed):
     """Each tile of one value, 0 or 1: laid side by side they would step by 1."""
     grid = TileGrid(80, 80, tile=32, overlap=16)

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling.consistency import Neighbourhood
@@ -187,9 +188,9 @@ def assert_equal_lists(found, expected):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("grid", [ONE, NINE, CROWDED], ids=["one", "nine", "crowded"])
-@pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize("at_once", [1, 2, 7, 100])
+@each("grid", [ONE, NINE, CROWDED])
+@each("images", [1, 2])
+@each("at_once", [1, 2, 7, 100])
 def test_latents_are_what_the_mode_promises_however_many_tiles_run_at_once(
     mode, grid, images, at_once
 ):
@@ -210,7 +211,7 @@ def test_every_step_goes_on_from_what_the_one_before_made(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("at_once", [1, 4, 100])
+@each("at_once", [1, 4, 100])
 def test_every_tile_takes_every_step_once(mode, at_once):
     work = FakeWork()
     run(work, NINE, mode, images=2, at_once=at_once)
@@ -264,7 +265,7 @@ def test_tiles_of_a_phase_run_together_whatever_their_picture():
     assert started == both
 
 
-@pytest.mark.parametrize("at_once", [1, 4, 100])
+@each("at_once", [1, 4, 100])
 def test_tiles_in_lock_step_agree_after_every_step(at_once):
     latents = run(FakeWork(), NINE, "lock-step", images=2, at_once=at_once)
     for made_by_step in latents:
@@ -300,7 +301,7 @@ def run_mixed(work, mode, *, at_once=1, wanted=None):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("at_once", [1, 2, 7, 100])
+@each("at_once", [1, 2, 7, 100])
 def test_pictures_of_different_sizes_do_not_mix(mode, at_once):
     together = run_mixed(FakeWork(), mode, at_once=at_once)
     for grid, first in zip(MIXED, FIRSTS, strict=True):
@@ -349,7 +350,7 @@ def test_running_out_of_memory_among_pictures_of_different_sizes_changes_nothing
 
 
 @pytest.mark.parametrize("mode", ["phased", "lock-step"])
-@pytest.mark.parametrize("at_once", [1, 3, 100])
+@each("at_once", [1, 3, 100])
 def test_settled_steps_are_taken_as_given_and_later_ones_shared(mode, at_once):
     latents = run(FakeWork(settled=2), NINE, mode, at_once=at_once)
     apart = run(FakeWork(), NINE, "independent")
@@ -363,7 +364,7 @@ def test_settled_steps_are_taken_as_given_and_later_ones_shared(mode, at_once):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("at_once", [1, 2, 100])
+@each("at_once", [1, 2, 100])
 def test_unwanted_tiles_are_left_alone_and_are_nobodys_neighbours(mode, at_once):
     wanted = [0, 1, 3, 4, 8, 10, 11, 13, 16, 12, 9]
     work = FakeWork()
@@ -383,7 +384,7 @@ def test_unwanted_tiles_are_left_alone_and_are_nobodys_neighbours(mode, at_once)
         "independent",
     ],
 )
-@pytest.mark.parametrize("wanted", [[4], [0, 8], [1, 7]])
+@each("wanted", [[4], [0, 8], [1, 7]])
 def test_phases_without_wanted_tiles_are_passed_over(mode, wanted):
     latents = run(FakeWork(), NINE, mode, wanted=wanted, at_once=2)
     promised = expected(NINE, mode, wanted=wanted)
@@ -420,7 +421,7 @@ SHORTAGES = [(mode, fail) for mode in MODES for fail in FAILURES | IN_FINISH]
 
 
 @pytest.mark.parametrize(("mode", "failure"), SHORTAGES)
-@pytest.mark.parametrize("at_once", [4, 100])
+@each("at_once", [4, 100])
 def test_running_out_of_memory_changes_nothing_and_repeats_no_step(mode, failure, at_once):
     work = FakeWork(fail=(FAILURES | IN_FINISH)[failure])
     latents = run(work, NINE, mode, images=2, at_once=at_once)
@@ -432,7 +433,7 @@ def test_running_out_of_memory_changes_nothing_and_repeats_no_step(mode, failure
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("failure", FAILURES)
+@each("failure", FAILURES)
 def test_state_is_rewound_to_the_step_that_failed(mode, failure):
     work = FakeWork(fail=FAILURES[failure])
     run(work, NINE, mode, images=2, at_once=7)
@@ -488,8 +489,8 @@ def test_other_errors_pass_through(monkeypatch, mode, stage):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("failure", [None, *FAILURES])
-@pytest.mark.parametrize("at_once", [1, 4, 100])
+@each("failure", [None, *FAILURES])
+@each("at_once", [1, 4, 100])
 def test_no_state_but_that_of_the_tiles_at_work_is_on_the_device(mode, failure, at_once):
     work = FakeWork(fail=FAILURES.get(failure, lambda *_: False))
     run(work, NINE, mode, images=2, at_once=at_once)
@@ -497,7 +498,7 @@ def test_no_state_but_that_of_the_tiles_at_work_is_on_the_device(mode, failure, 
     assert not work.where  # all finished
 
 
-@pytest.mark.parametrize("at_once", [1, 4, 8])
+@each("at_once", [1, 4, 8])
 def test_states_in_lock_step_wait_off_the_device(at_once):
     work = FakeWork()
     run(work, NINE, "lock-step", at_once=at_once)
@@ -519,7 +520,7 @@ def test_states_in_lock_step_stay_on_the_device_when_all_tiles_run_at_once(monke
     assert CPU in devices
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 8])
+@each("at_once", [1, 2, 8])
 def test_lock_step_is_refused_before_its_first_step_where_states_do_not_fit(at_once):
     work = FakeWork()
     spare = 9 * TILE_BYTES - 1
@@ -538,13 +539,13 @@ def test_refusal_of_lock_step_tells_what_is_needed_and_what_is_free(monkeypatch)
         run(FakeWork(), NINE, "lock-step", at_once=2, spare_bytes=lambda: 4_500_000_000)
 
 
-@pytest.mark.parametrize("spare", [9 * TILE_BYTES, None])
+@each("spare", [9 * TILE_BYTES, None])
 def test_lock_step_runs_where_states_fit_or_nobody_knows(spare):
     latents = run(FakeWork(), NINE, "lock-step", at_once=2, spare_bytes=lambda: spare)
     assert_equal_lists(latents, run(FakeWork(), NINE, "lock-step"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("at_once", "spare", "fits"),
     [(2, 5 * TILE_BYTES, True), (2, 5 * TILE_BYTES - 1, False), (5, 0, True)],
 )
@@ -557,7 +558,7 @@ def test_lock_step_needs_room_for_wanted_tiles_only(at_once, spare, fits):
         run(FakeWork(), NINE, "lock-step", **how)
 
 
-@pytest.mark.parametrize(("mode", "at_once"), [("lock-step", 9), ("phased", 2), ("independent", 2)])
+@each(("mode", "at_once"), [("lock-step", 9), ("phased", 2), ("independent", 2)])
 def test_room_is_not_asked_for_where_no_state_is_parked(mode, at_once):
     run(FakeWork(), NINE, mode, at_once=at_once, spare_bytes=lambda: 0)
 
@@ -577,8 +578,8 @@ def test_lock_step_runs_where_states_just_fit_and_free_memory_is_measured_anew()
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("failure", [None, *FAILURES])
-@pytest.mark.parametrize("at_once", [1, 4, 100])
+@each("failure", [None, *FAILURES])
+@each("at_once", [1, 4, 100])
 def test_progress_rises_to_its_total_wherever_memory_runs_out(mode, failure, at_once):
     seen = []
     work = FakeWork(fail=FAILURES.get(failure, lambda *_: False))
@@ -599,7 +600,7 @@ def test_progress_tells_the_step_that_was_taken(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("cancel_at", [2, 4, 18, 36])
+@each("cancel_at", [2, 4, 18, 36])
 def test_cancelling_stops_the_work_and_reaches_the_caller(mode, cancel_at):
     work = FakeWork()
 

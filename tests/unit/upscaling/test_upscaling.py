@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.images.alpha import enlarge_alpha
 from varsr_core.images.color_fix import COLOR_MODES
 from varsr_core.images.output_size import OutputSize
@@ -98,7 +99,7 @@ every_mode = pytest.mark.parametrize("mode", TILING_MODES)
 # In stages
 
 
-@pytest.mark.parametrize(
+@each(
     ("case", "top_k"),
     [
         ("one tile", 20),
@@ -126,7 +127,7 @@ def test_stages_give_the_picture_of_upscale_with_several_tiles_at_once(mode):
     assert mode == "phased" or torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("overlap", [0.0, 0.5])
+@each("overlap", [0.0, 0.5])
 def test_stages_give_the_bits_of_upscale_whatever_the_overlap(overlap):
     settings = UpscaleSettings(Tiling(overlap=overlap))
     found = staged(FOUR_TILES, 2.0, restorer(), settings)
@@ -167,7 +168,7 @@ def test_modes_give_different_pictures_of_several_tiles_and_the_same_of_one():
 
 
 @pytest.mark.parametrize("case", ["one tile", "several pictures", "with alpha", "grey"])
-@pytest.mark.parametrize("scale", [1.0, 2.5])
+@each("scale", [1.0, 2.5])
 def test_output_has_the_size_of_the_input_times_scale(case, scale):
     image = IMAGES[case]
     found = upscale(image, scale, restorer())
@@ -178,7 +179,7 @@ def test_output_has_the_size_of_the_input_times_scale(case, scale):
     assert found.max() <= 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("size", "mode"),
     [
         ((1, 1), "phased"),
@@ -199,7 +200,7 @@ def test_odd_sizes_are_upscaled(size, mode):
     assert torch.isfinite(found).all()
 
 
-@pytest.mark.parametrize(
+@each(
     ("mode", "value", "expected"),
     [
         ("scale", 1.5, (50, 47)),
@@ -273,7 +274,7 @@ def test_colour_strength_goes_from_the_models_colours_to_the_inputs(color_fix):
 # Seeds, batches, precision
 
 
-@pytest.mark.parametrize("top_k", [1, 20])
+@each("top_k", [1, 20])
 @every_mode
 def test_same_seed_gives_the_same_bits(top_k, mode):
     how, settings = restorer(SampleSettings(top_k=top_k)), in_mode(mode)
@@ -281,7 +282,7 @@ def test_same_seed_gives_the_same_bits(top_k, mode):
     assert torch.equal(unbroken("several tiles", mode, top_k=top_k), again)
 
 
-@pytest.mark.parametrize("top_k", [1, 20])
+@each("top_k", [1, 20])
 @every_mode
 def test_another_seed_gives_another_picture(top_k, mode):
     how, settings = restorer(SampleSettings(top_k=top_k)), in_mode(mode)
@@ -306,7 +307,7 @@ def test_equal_pictures_of_a_batch_are_restored_equally(mode):
     assert torch.equal(found[0], found[1])
 
 
-@pytest.mark.parametrize("tiles", [2, 3, 100])
+@each("tiles", [2, 3, 100])
 @every_mode
 def test_picture_does_not_depend_on_how_many_tiles_run_at_once(tiles, mode):
     found = unbroken("several tiles", mode, tiles)
@@ -365,7 +366,7 @@ def corner_mask(height, width):
     return mask
 
 
-@pytest.mark.parametrize(
+@each(
     ("case", "feather"),
     [("several tiles", 0), ("several tiles", 16), ("with alpha", 3), ("grey", 0)],
 )
@@ -383,7 +384,7 @@ def test_outside_the_mask_the_picture_is_only_enlarged(case, feather, mode):
     assert torch.equal(found[:, 3:], plain[:, 3:])
 
 
-@pytest.mark.parametrize("feather", [0, 6])
+@each("feather", [0, 6])
 def test_inside_the_mask_are_the_bits_of_the_unmasked_picture(feather):
     """Where tiles are independent, and colours are not matched over the whole picture."""
     settings = in_mode("independent", feather=feather, color_fix="none")
@@ -459,8 +460,8 @@ class SpyRestorer(VARSRRestorer):
         self.stepped.append(state.tiles)
 
 
-@pytest.mark.parametrize("tiles", [1, 3])
-@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@each("tiles", [1, 3])
+@each("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @every_mode
 def test_tiles_that_the_mask_does_not_touch_are_not_run(corner, mode, tiles):
     spy = SpyRestorer(models.micro_model(), refining=REFINING)
@@ -513,7 +514,7 @@ def test_progress_of_an_upscale_rises_to_its_total(mode, pieces):
     assert all(progress.picture is None for progress in seen)
 
 
-@pytest.mark.parametrize(("case", "tiles"), [("several tiles", 3), ("four pictures", 5)])
+@each(("case", "tiles"), [("several tiles", 3), ("four pictures", 5)])
 @every_mode
 def test_progress_ends_at_its_total(case, tiles, mode):
     seen = []
@@ -550,7 +551,7 @@ def test_settings_out_of_range_are_refused(wrong, message):
         UpscaleSettings(**wrong)
 
 
-@pytest.mark.parametrize("cancel_at", [1, 3, 5, 6, 21])
+@each("cancel_at", [1, 3, 5, 6, 21])
 @every_mode
 def test_cancelled_run_leaves_the_next_one_right(cancel_at, mode):
     how, settings = restorer(), in_mode(mode)
