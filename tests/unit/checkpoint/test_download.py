@@ -11,7 +11,7 @@ import pytest
 from helpers.paths import ROOT
 from varsr_core.download import PARTIAL_FOLDER, download
 from varsr_core.errors import CheckpointError
-from varsr_core.varsr.release import FILES, REPOSITORY
+from varsr_core.varsr.family import FILES, REPOSITORY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

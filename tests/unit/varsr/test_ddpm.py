@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.each import each
-from varsr_core.varsr.ddpm import cosine_alphas_cumprod, ddpm_steps, respaced_timesteps
+from varsr_core.varsr.refiner import cosine_alphas_cumprod, ddpm_steps, respaced_timesteps
 
 
 def training_betas():
