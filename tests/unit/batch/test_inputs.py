@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers import batch_files as files
+from helpers.each import each
 from varsr_core.batch.inputs import find_jobs
 from varsr_core.batch.jobs import Film
 from varsr_core.batch.naming import Naming, check_template
@@ -132,9 +133,7 @@ def test_result_over_an_input_is_refused(tree):
         find_jobs([str(tree / "in/b.png")], Naming(tree / "in", "{stem}", OutputFormat()), set())
 
 
-@pytest.mark.parametrize(
-    "template", ["x", "{stem", "{stem}/{seed}", "{other}", "{stem}\\", ".{stem}"]
-)
+@each("template", ["x", "{stem", "{stem}/{seed}", "{other}", "{stem}\\", ".{stem}"])
 def test_template_that_gives_no_name_is_refused(template):
     with pytest.raises(InputError, match="name"):
         check_template(template)
