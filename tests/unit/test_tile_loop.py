@@ -8,7 +8,7 @@ import torch
 
 from varsr_core.errors import InputError
 from varsr_core.runtime.execution import Execution, Session
-from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.scheduler import TileLoop
 
@@ -139,7 +139,7 @@ def run(work, grid, mode, *, images=1, at_once=1, wanted=None, **services):
 
 def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
     """What the modes promise, tile by tile and without blocks."""
-    around, tiles = Neighbourhood(grid), images * len(grid)
+    around, tiles = Overlaps(grid), images * len(grid)
     wanted = list(range(tiles)) if wanted is None else wanted
     latents = torch.zeros(steps, tiles, CHANNELS, 4, 4)
     if mode == "lock-step":
@@ -148,7 +148,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
                 before = latents[k - 1, number] if k else torch.zeros(CHANNELS, 4, 4)
                 latents[k, number] = made(before, number, k)
             if k >= settled:
-                latents[k, wanted] = around.meet(latents[k], wanted)
+                latents[k, wanted] = around.blend(latents[k], wanted)
         return latents
     finished = set()
     for number in in_order(grid, images, wanted):
@@ -159,7 +159,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
                 index = number - first
                 neighbours = {
                     other: latents[k, first + other]
-                    for other in around.overlapping(index)
+                    for other in around.neighbours(index)
                     if first + other in finished
                 }
                 latent = around.take_over(latent, index, neighbours)
@@ -170,7 +170,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
 
 def in_order(grid, images, wanted):
     """Wanted tiles, one at a time, in an order that the phases allow."""
-    for phase in Neighbourhood(grid).phases:
+    for phase in Overlaps(grid).phases:
         for index in phase:
             for image in range(images):
                 if (number := image * len(grid) + index) in wanted:
@@ -230,7 +230,7 @@ def test_independent_tiles_share_nothing():
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_later_tiles_take_over_from_finished_neighbours_after_the_same_step(monkeypatch, at_once):
-    taken, take_over = {}, Neighbourhood.take_over
+    taken, take_over = {}, Overlaps.take_over
 
     def spy(self, latent, index, finished):
         number, k = next(  # which tile after which step is told by the latent it made itself
@@ -242,15 +242,15 @@ def test_later_tiles_take_over_from_finished_neighbours_after_the_same_step(monk
         taken[number, k] = {other: tile.clone() for other, tile in finished.items()}
         return take_over(self, latent, index, finished)
 
-    monkeypatch.setattr(Neighbourhood, "take_over", spy)
+    monkeypatch.setattr(Overlaps, "take_over", spy)
     work = FakeWork()
     latents = run(work, NINE, "phased", images=2, at_once=at_once)
-    around = Neighbourhood(NINE)
+    around = Overlaps(NINE)
     phase_of = {index: p for p, phase in enumerate(around.phases) for index in phase}
     assert taken.keys() == {(n, k) for n in range(18) for k in range(STEPS)}
     for (number, k), finished in taken.items():
         index, first = number % 9, number // 9 * 9
-        earlier = {i for i in around.overlapping(index) if phase_of[i] < phase_of[index]}
+        earlier = {i for i in around.neighbours(index) if phase_of[i] < phase_of[index]}
         assert finished.keys() == earlier
         for other, tile in finished.items():
             assert torch.equal(tile, latents[k][first + other])
@@ -260,7 +260,7 @@ def test_tiles_of_a_phase_run_together_whatever_their_picture():
     work = FakeWork()
     run(work, NINE, "phased", images=2, at_once=100)
     started = [numbers for stage, numbers, _ in work.blocks if stage == "start"]
-    both = [sorted(p + [i + 9 for i in p]) for p in Neighbourhood(NINE).phases]
+    both = [sorted(p + [i + 9 for i in p]) for p in Overlaps(NINE).phases]
     assert started == both
 
 
@@ -325,7 +325,7 @@ def test_each_phase_runs_together_in_pictures_of_different_sizes():
     work = FakeWork()
     run_mixed(work, "phased", at_once=100)
     started = [numbers for stage, numbers, _ in work.blocks if stage == "start"]
-    phases = [Neighbourhood(grid).phases for grid in MIXED]
+    phases = [Overlaps(grid).phases for grid in MIXED]
     expected = [
         [
             first + i

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling import decode as tiled_decode
-from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.decode import MEASURED_PIECES, Decoding, composite, decode_canvas
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import NormStatistics, own_norm
@@ -482,10 +482,10 @@ def test_tiles_that_took_over_from_each_other_show_no_seams(seed):
     values = (noise(len(grid), seed=seed) > 0).float()
     tiles = values.view(-1, 1, 1, 1).expand(-1, 1, 32, 32).clone()
     assert steepest(composite(tiles, grid)) == 1
-    around, finished = Neighbourhood(grid), {}
+    around, finished = Overlaps(grid), {}
     for phase in around.phases:
         for index in phase:
-            neighbours = {i: finished[i] for i in around.overlapping(index) if i in finished}
+            neighbours = {i: finished[i] for i in around.neighbours(index) if i in finished}
             tiles[index] = around.take_over(tiles[index], index, neighbours)
         finished |= {index: tiles[index] for index in phase}
     assert steepest(composite(tiles, grid)) < 0.6  # a ramp over 4 cells, 0.38, and where two meet

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.execution import ReportFn, Session
-from .consistency import Neighbourhood
+from .consistency import Overlaps
 from .grid import TileGrid, TileIndex
 from .group_norm import NormFn, NormStatistics
 
@@ -77,7 +77,7 @@ class Decoding:
                 numbers, cells = self.tiles.of(picture), self.tiles.grids[picture].cells()
                 canvas = composite(latents[numbers.start : numbers.stop], cells)
                 decode_canvas(canvas, self.decoder, session, rgb[picture])
-        apart = [number for number in wanted if not self.whole[self.tiles.place(number)[0]]]
+        apart = [number for number in wanted if not self.whole[self.tiles.locate(number)[0]]]
 
         def work(part: slice, report: ReportFn) -> None:
             tiles = self.decoder.decode(latents[apart[part]].to(session.device))
@@ -99,7 +99,7 @@ def composite(latents: Tensor, grid: TileGrid) -> Tensor:
     made, and where the earlier one ends, the later one goes on. So nothing needs to be averaged.
     """
     canvas = latents.new_zeros(latents.shape[1], grid.height, grid.width)
-    for phase in Neighbourhood(grid).phases:
+    for phase in Overlaps(grid).phases:
         for index in phase:
             canvas[(..., *grid.area(index))] = latents[index]
     return canvas

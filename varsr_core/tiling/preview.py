@@ -46,7 +46,7 @@ class Preview:
         numbers:  of tiles, counted through all pictures; latents: (len(numbers), C, S, S)
         returns   (3, h, w) in [0, 1], neither side above MAX_SIDE
         """
-        places = [self.tiles.place(number) for number in numbers]
+        places = [self.tiles.locate(number) for number in numbers]
         for (picture, index), pixels in zip(places, self.paint(latents), strict=True):
             self._of(picture).add(index, pixels)
         return self._of(places[0][0]).shown()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..runtime.execution import Session
-from .consistency import Neighbourhood, TilingMode
+from .consistency import Overlaps, TilingMode
 from .grid import TileGrid, TileIndex
 from .preview import Preview
 
@@ -111,7 +111,7 @@ class TileLoop:
         self.preview = preview
         self.work, self.session, self.mode = work, session, mode
         self.tiles = TileIndex(grids)
-        by_grid = {grid: Neighbourhood(grid) for grid in grids}
+        by_grid = {grid: Overlaps(grid) for grid in grids}
         self.around = [by_grid[grid] for grid in grids]
         self.alone = all(len(grid) == 1 for grid in by_grid)
         self.wanted = list(range(len(self.tiles)) if wanted is None else wanted)
@@ -209,13 +209,13 @@ class TileLoop:
         latents = self.latents[k]
         wanted: list[list[int]] = [[] for _ in self.around]
         for number in self.wanted:
-            picture, index = self.tiles.place(number)
+            picture, index = self.tiles.locate(number)
             wanted[picture].append(index)
         for picture, (around, indices) in enumerate(zip(self.around, wanted, strict=True)):
             numbers = self.tiles.of(picture)
             own = latents[numbers.start : numbers.stop]
             if indices:
-                own[indices] = around.meet(own, indices)
+                own[indices] = around.blend(own, indices)
         for block in blocks:
             if block.state is not None:
                 block.state.latent = latents[block.numbers].to(block.state.latent)
@@ -261,7 +261,7 @@ class TileLoop:
         latent = block.state.latent.to(CPU)
         agreed = []
         for own, number in zip(latent, block.numbers, strict=True):
-            picture, index = self.tiles.place(number)
+            picture, index = self.tiles.locate(number)
             given = self._given(picture, index, block.k)
             agreed.append(self.around[picture].take_over(own, index, given))
         return torch.stack(agreed).to(block.state.latent.device)
@@ -271,7 +271,7 @@ class TileLoop:
         numbers = self.tiles.of(picture)
         return {
             other: self.latents[k][numbers[other]]
-            for other in self.around[picture].overlapping(index)
+            for other in self.around[picture].neighbours(index)
             if numbers[other] in self._finished
         }
 
