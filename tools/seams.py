@@ -66,7 +66,7 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
     cells = canvas.grid.cells()
     latents = TileLoop(work, [cells], tiling.mode, session).run()[-1]
     rgb = torch.zeros_like(enlarged)
-    Decoding(restorer.decoder, [canvas.grid], canvas.agreed).run(
+    Decoding(restorer.decoder, [canvas.grid], canvas.blended).run(
         latents, range(len(canvas.grid)), session, rgb
     )
     return Seams(

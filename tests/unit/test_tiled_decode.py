@@ -161,7 +161,7 @@ def test_released_layout_has_enough_context_for_several_pieces(monkeypatch):
     monkeypatch.setattr(tiled_decode, "MEASURED_PIECES", 15)
     decoder, latent = VARSRDecoder(models.micro_model()), noise(32, 30, 8)
     assert (decoder.context, decoder.features, decoder.pixels) == (7, 1, 16)
-    assert Decoding(decoder, [TileGrid(480, 128, 64, 16, 16)], agreed=True).pieces == 2
+    assert Decoding(decoder, [TileGrid(480, 128, 64, 16, 16)], blended=True).pieces == 2
     expected = decoded_at_once(latent, decoder)
     assert_same(decoded(latent, decoder), expected)
     narrow = decoded(latent, Wrapped(decoder, context=3))
@@ -375,7 +375,7 @@ def test_tiles_that_agree_are_decoded_as_one_canvas(at_once):
     canvases = noise(2, 8, 22, 28)
     latents = grid.cells().split(canvases)
     rgb = torch.zeros(2, 3, 88, 112)
-    decoding = Decoding(decoder, [grid] * 2, agreed=True)
+    decoding = Decoding(decoder, [grid] * 2, blended=True)
     decoding.run(latents, range(len(latents)), session_of(at_once), rgb)
     for found, canvas in zip(rgb, canvases, strict=True):
         assert_same(found, decoded_at_once(canvas, decoder))
@@ -385,17 +385,17 @@ def test_tiles_that_agree_are_decoded_as_one_canvas(at_once):
 def test_tiles_that_ran_apart_are_decoded_by_themselves_and_cross_faded(at_once):
     decoder, grid = small_decoder(), TileGrid(64, 112, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(4, 8, SIDE, SIDE), torch.zeros(2, 3, 64, 112)
-    decoding = Decoding(decoder, [grid] * 2, agreed=False)
+    decoding = Decoding(decoder, [grid] * 2, blended=False)
     decoding.run(latents, range(4), session_of(at_once), rgb)
     tiles = torch.cat([decoder.model.decode(part) for part in latents.split(at_once)])
     assert torch.equal(rgb, grid.merge(tiles))
 
 
-@pytest.mark.parametrize("agreed", [True, False])
-def test_single_tile_has_the_bits_of_the_model(agreed):
+@pytest.mark.parametrize("blended", [True, False])
+def test_single_tile_has_the_bits_of_the_model(blended):
     decoder, grid = small_decoder(), TileGrid(64, 64, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(3, 8, SIDE, SIDE), torch.zeros(3, 3, 64, 64)
-    Decoding(decoder, [grid] * 3, agreed).run(latents, range(3), session_of(3), rgb)
+    Decoding(decoder, [grid] * 3, blended).run(latents, range(3), session_of(3), rgb)
     assert torch.equal(rgb, decoder.model.decode(latents))
 
 
@@ -403,16 +403,16 @@ def test_tiles_that_are_not_wanted_stay_as_they_are():
     decoder, grid = small_decoder(), TileGrid(64, 112, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(4, 8, SIDE, SIDE), torch.zeros(2, 3, 64, 112)
     latents[[0, 3]] = torch.nan
-    Decoding(decoder, [grid] * 2, agreed=False).run(latents, [1, 2], session_of(2), rgb)
+    Decoding(decoder, [grid] * 2, blended=False).run(latents, [1, 2], session_of(2), rgb)
     expected = torch.zeros_like(rgb)
     grid.add(expected, [1, 2], decoder.model.decode(latents[[1, 2]]))
     assert torch.equal(rgb, expected)
     assert (rgb[0, ..., :48] == 0).all()
 
 
-@pytest.mark.parametrize("agreed", [True, False])
+@pytest.mark.parametrize("blended", [True, False])
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_running_out_of_memory_decodes_the_same_tiles(agreed, at_once):
+def test_running_out_of_memory_decodes_the_same_tiles(blended, at_once):
     decoder, grid = small_decoder(), TileGrid(88, 112, tile=64, overlap=16, align=PIXELS)
     latents = grid.cells().split(noise(1, 8, 22, 28))
 
@@ -423,25 +423,25 @@ def test_running_out_of_memory_decodes_the_same_tiles(agreed, at_once):
 
     short = Short(decoder, most=SIDE**2, tried=[], decode=decode)
     found, expected = torch.zeros(2, 1, 3, 88, 112)
-    Decoding(short, [grid], agreed).run(latents, range(4), session_of(at_once), found)
-    Decoding(decoder, [grid], agreed).run(latents, range(4), session_of(1), expected)
+    Decoding(short, [grid], blended).run(latents, range(4), session_of(at_once), found)
+    Decoding(decoder, [grid], blended).run(latents, range(4), session_of(1), expected)
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("agreed", [True, False])
+@pytest.mark.parametrize("blended", [True, False])
 @pytest.mark.parametrize("size", [(64, 64), (88, 112), (192, 320)], ids=str)
 @pytest.mark.parametrize("most", [10**9, SIDE**2])
-def test_progress_ends_at_the_pieces_that_were_announced(agreed, size, most):
+def test_progress_ends_at_the_pieces_that_were_announced(blended, size, most):
     grid = TileGrid(*size, tile=64, overlap=16, align=PIXELS)
     short = Short(Blur(SIDE, 1, PIXELS, 2), most=most, tried=[])
     short.decode = lambda latent: short.fine(latent, own_norm)
-    decoding, seen = Decoding(short, [grid] * 2, agreed), []
+    decoding, seen = Decoding(short, [grid] * 2, blended), []
     session = session_of(4, on_progress=seen.append)
     latents, rgb = noise(2 * len(grid), 1, SIDE, SIDE), torch.zeros(2, 3, *size)
     decoding.run(latents, range(len(latents)), session, rgb)
     done = [progress.done for progress in seen]
     assert done == sorted(set(done))
-    assert done[-1] == decoding.pieces
+    assert done[-1] == decoding.units
     assert {progress.stage for progress in seen} == {"decode"}
 
 
