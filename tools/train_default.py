@@ -31,7 +31,7 @@ from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save
 from varsr_core.training.config import read_config
 from varsr_core.training.run import MODEL_FILE, Training
 
-CONFIG = ROOT / "varsr_core" / "training" / "nano.json"
+CONFIG = ROOT / "varsr_core" / "training" / "recipes" / "nano.json"
 PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
 SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
 POOLS = (None, 5, 11, 19)  # the blur that each slice begins with

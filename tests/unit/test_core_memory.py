@@ -18,7 +18,7 @@ from varsr_core.varsr.memory import tile_bytes
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 
-NANO = Path(__file__).resolve().parents[2] / "varsr_core" / "training" / "nano.json"
+NANO = Path(__file__).resolve().parents[2] / "varsr_core" / "training" / "recipes" / "nano.json"
 CONFIGS = {
     "nano": config_from_json(json.loads(NANO.read_text())["sizes"]),
     "released": VARSRConfig(

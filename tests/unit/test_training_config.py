@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from varsr_core.errors import InputError
-from varsr_core.training.closed_form.tokenizer import fits
+from varsr_core.training.closed_form.tokenizer import tokenizer_fits
 from varsr_core.training.config import read_config
 from varsr_core.training.data.degradation import DegradationSettings, OrderSettings
 from varsr_core.training.loop import LoopSettings
 from varsr_core.training.new_model import config_from_json
 from varsr_core.varsr.model import VARSR
 
-NANO = Path(__file__).resolve().parent.parent.parent / "varsr_core" / "training" / "nano.json"
+NANO = Path("nano")  # a recipe of the pack
 
 
 @pytest.fixture
@@ -63,6 +63,23 @@ def test_faults_are_named(read, values, words):
         read(values)
 
 
+@pytest.mark.parametrize("name", ["nano", "nano.json", "varsr_core/training/nano.json"])
+def test_recipes_are_found_by_their_name_and_under_their_old_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path(name)).sizes["schedule"] == [1, 2, 3, 5, 8, 12, 16]
+
+
+def test_a_file_goes_before_a_recipe_of_its_name(read, tmp_path):
+    read({"seed": 5})
+    (tmp_path / "run.json").rename(tmp_path / "nano.json")
+    assert read_config(tmp_path / "nano.json").seed == 5
+
+
+def test_neither_file_nor_recipe_is_named_with_the_recipes(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json is no file, and none of the recipes: nano"):
+        read_config(tmp_path / "none.json")
+
+
 @pytest.fixture
 def default_sizes():
     return config_from_json(read_config(NANO).sizes)
@@ -75,7 +92,7 @@ def test_default_model_of_the_pack_fits_its_file_size_in_half_precision(default_
 
 
 def test_default_models_tokenizer_can_start_from_solved_weights(default_sizes):
-    assert fits(default_sizes.tokenizer)
+    assert tokenizer_fits(default_sizes.tokenizer)
 
 
 def test_groups_of_the_norms_are_the_released_ones_unless_given(default_sizes):

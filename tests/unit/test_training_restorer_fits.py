@@ -10,7 +10,7 @@ from varsr_core.training.closed_form.restorer import restorer_fits
 from varsr_core.training.config import read_config
 from varsr_core.training.new_model import config_from_json
 
-NANO = Path(__file__).resolve().parent.parent.parent / "varsr_core" / "training" / "nano.json"
+NANO = Path("nano")  # a recipe of the pack
 TIGHT = {
     "tokenizer": {"latent_channels": 8},
     "transformer": {"width": 48, "heads": 3, "mlp_width": 80, "prefix_widths": (6, 32)},

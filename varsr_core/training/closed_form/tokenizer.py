@@ -22,13 +22,14 @@ from ...nn.least_squares import LeastSquares
 from ...varsr.config import TokenizerConfig
 from ...varsr.model import VARSR
 from ...varsr.vqvae import ResidualBlock, SpatialAttention
+from .layers import bias_of, clear_rows
 
 SPIKE = 8.0  # deviation that the constants give to a group, in deviations of a feature
 EQUALIZED = 0.3  # power of its own deviation by which a component is divided, none to whole
 RGB = 3
 
 
-def fits(config: TokenizerConfig) -> bool:
+def tokenizer_fits(config: TokenizerConfig) -> bool:
     """Whether the sizes leave room for every feature and its constants."""
     widths, groups = config.widths, config.norm_groups
     steps = range(len(widths) - 1)
@@ -89,7 +90,7 @@ def _set_encoder(model: VARSR, basis: Tensor, scales: Tensor) -> None:
         unfold = torch.eye(4 * channels, device=basis.device).reshape(4 * channels, channels, 2, 2)
         if i == len(encoder.down) - 2:
             unfold = torch.einsum("bk,bcyx->kcyx", basis, unfold)
-        _clear(level.downsample, len(unfold))
+        clear_rows(level.downsample, len(unfold))
         level.downsample.weight[: len(unfold), :channels, :2, :2] = unfold
         channels *= 4
     _spread(encoder.down[-1].blocks[0].shortcut, encoder.norm_out, len(scales))
@@ -107,7 +108,7 @@ def _set_decoder(model: VARSR, latent: Tensor, pyramid: list[Tensor]) -> None:
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         weight, bias = _fit(x, pyramid[i - 1])
         wanted, given = weight.shape[:2]
-        _clear(level.upsample, wanted)
+        clear_rows(level.upsample, wanted)
         level.upsample.weight[:wanted, :given] = weight
         level.upsample.bias[:wanted] = bias
         x = F.conv2d(x, weight, bias, padding=1)
@@ -129,7 +130,7 @@ def _room(width: int, groups: int) -> int:
     return groups * (max(0, width // groups - 2) // 2)
 
 
-def _places(norm: nn.GroupNorm, features: int) -> tuple[list[int], list[int]]:
+def _channels_of_pairs(norm: nn.GroupNorm, features: int) -> tuple[list[int], list[int]]:
     """First channels of the features' pairs, spread over the groups, and of the constants'."""
     group = norm.num_channels // norm.num_groups
     starts = [g * group for g in range(norm.num_groups)]
@@ -139,42 +140,36 @@ def _places(norm: nn.GroupNorm, features: int) -> tuple[list[int], list[int]]:
 
 def _spread(shortcut: nn.Conv2d, norm: nn.GroupNorm, features: int) -> None:
     """Lays the first channels out in pairs, and the constants, before a norm."""
-    pairs, constants = _places(norm, features)
+    pairs, constants = _channels_of_pairs(norm, features)
     height = SPIKE * math.sqrt(norm.num_channels / norm.num_groups / 2)
     for sign, offset in ((1, 0), (-1, 1)):
-        for k, place in enumerate(pairs):
-            shortcut.weight[place + offset] = 0
-            shortcut.weight[place + offset, k] = sign
-            shortcut.bias[place + offset] = 0
-        for place in constants:
-            shortcut.weight[place + offset] = 0
-            shortcut.bias[place + offset] = sign * height
+        for k, first in enumerate(pairs):
+            shortcut.weight[first + offset] = 0
+            shortcut.weight[first + offset, k] = sign
+            bias_of(shortcut)[first + offset] = 0
+        for first in constants:
+            shortcut.weight[first + offset] = 0
+            bias_of(shortcut)[first + offset] = sign * height
     norm.weight.fill_(SPIKE)
 
 
 def _gather(convolution: nn.Conv2d, norm: nn.GroupNorm, scales: Tensor) -> None:
     """Features from their pairs, behind norm and silu, times `scales` (K,)."""
-    pairs, _ = _places(norm, len(scales))
-    convolution.weight.zero_()
-    convolution.bias.zero_()
-    for k, place in enumerate(pairs):
-        convolution.weight[k, place, 1, 1] = scales[k]
-        convolution.weight[k, place + 1, 1, 1] = -scales[k]
+    pairs, _ = _channels_of_pairs(norm, len(scales))
+    _zero(convolution)
+    for k, first in enumerate(pairs):
+        convolution.weight[k, first, 1, 1] = scales[k]
+        convolution.weight[k, first + 1, 1, 1] = -scales[k]
 
 
 def _pass(convolution: nn.Conv2d, channels: int) -> None:
     """The first channels go through unchanged; the others stay as they were drawn."""
-    _clear(convolution, channels)
+    clear_rows(convolution, channels)
     middle = convolution.kernel_size[0] // 2
     for k in range(channels):
         convolution.weight[k, k, middle, middle] = 1
 
 
-def _clear(convolution: nn.Conv2d, channels: int) -> None:
-    convolution.weight[:channels] = 0
-    convolution.bias[:channels] = 0
-
-
 def _zero(layer: nn.Conv2d) -> None:
     layer.weight.zero_()
-    layer.bias.zero_()
+    bias_of(layer).zero_()
