@@ -7,7 +7,7 @@ from ..varsr_core.images.output_size import SIZE_MODES, OutputSize
 from ..varsr_core.nn.schedule import GUIDANCE_SCHEDULES
 from ..varsr_core.tiling.consistency import TILING_MODES, Tiling
 from ..varsr_core.upscaling import UpscaleSettings
-from ..varsr_core.varsr.ddpm import DIFFUSION_STEPS
+from ..varsr_core.varsr.refiner import DIFFUSION_STEPS
 from ..varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from .host import MAX_SEED, advanced
 from .sockets import VARSRModel, VARSRTokens

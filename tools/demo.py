@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
 
 import environment
 
 if TYPE_CHECKING:
-    from comfy_server import ComfyServer
+    from helpers.comfyui.server import ComfyServer
 
 HOST = "0.30.0"
 WORKFLOW = ROOT / "example_workflows" / "api" / "varsr_upscale.json"
@@ -37,8 +37,9 @@ NOT_SHIPPED = (".git", ".venv", ".comfyui", ".train", "output", "__pycache__", "
 @contextmanager
 def comfyui(host: Path, picture: Path) -> Iterator[tuple[ComfyServer, dict]]:
     """A running ComfyUI with this pack and the picture in place, and the shipped workflow."""
-    from comfy_server import ComfyServer
     from PIL import Image
+
+    from helpers.comfyui.server import ComfyServer
 
     graph = json.loads(WORKFLOW.read_text())
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
 
 import environment
 from demo import HOST, PHOTOGRAPH, comfyui
 from template_graphs import CLIP, NANO
 
 if TYPE_CHECKING:
-    from comfy_page import ComfyPage
-    from comfy_server import ComfyServer
     from PIL.Image import Image
+
+    from helpers.comfyui.page import ComfyPage
+    from helpers.comfyui.server import ComfyServer
 
 TEMPLATES = ROOT / "example_workflows"
 IMAGES = ROOT / "web" / "docs" / "images"
@@ -172,7 +173,7 @@ def help_pictures(server: ComfyServer) -> None:
 
 def graph_pictures(server: ComfyServer, browser: Path, others: list[str]) -> None:
     """Nodes whose model is not at hand, each in its template, and whole templates."""
-    from comfy_page import launched, opened
+    from helpers.comfyui.page import launched, opened
 
     for name in NAMED:  # the page marks what is not there
         file = server.base / "models" / name

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "comfyui")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
 
 import environment
 from demo import HOST, PHOTOGRAPH, comfyui, node
 
 if TYPE_CHECKING:
-    from comfy_server import ComfyServer
+    from helpers.comfyui.server import ComfyServer
 
 
 def timed(server: ComfyServer, graph: dict, seed: int, preview_method: str) -> tuple[float, int]:

@@ -29,8 +29,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from models import reference_weights
-
+from helpers.models import reference_weights
 from tools.random_checkpoint import SMALL
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.images.output_size import OutputSize

@@ -11,10 +11,9 @@ from torch import Tensor
 from ...varsr_core.checkpoint import load_checkpoint
 from ...varsr_core.errors import CheckpointError
 from ...varsr_core.nsarm.config import FORCED
-from ...varsr_core.nsarm.family import NSARM_FAMILY
+from ...varsr_core.nsarm.family import AUTOENCODER_FILE, NSARM_FAMILY, TRANSFORMER_FILE, model_files
 from ...varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
 from ...varsr_core.nsarm.model import build_model
-from ...varsr_core.nsarm.release import AUTOENCODER_FILE, TRANSFORMER_FILE, model_files
 from ...varsr_core.nsarm.restorer import NSARMRestorer, Part
 from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.sampling import SampleSettings

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from ...varsr_core.checkpoint import load_checkpoint
 from ...varsr_core.errors import CheckpointError
-from ...varsr_core.varsr.family import VARSR_FAMILY
+from ...varsr_core.varsr.family import FILES, NANO_FILE, REPOSITORY, VARSR_FAMILY, model_files
 from ...varsr_core.varsr.memory import tile_bytes
-from ...varsr_core.varsr.release import FILES, NANO_FILE, REPOSITORY, model_files
 from ...varsr_core.varsr.weights import build_model
 from .. import host
 from ..attention import pick_attention

@@ -29,8 +29,8 @@ from choices import psnr, read
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.tiling.noise import TileSeed
 from varsr_core.varsr.acceleration import in_float8
+from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.model import VARSR
-from varsr_core.varsr.release import NANO_FILE
 from varsr_core.varsr.sampling import (
     RefineSettings,
     SampleSettings,

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.upscaling import upscale
-from varsr_core.varsr.release import NANO_FILE
+from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import SampleSettings
 from varsr_core.varsr.weights import build_model

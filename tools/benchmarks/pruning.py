@@ -36,8 +36,8 @@ from bench import SIZES, release
 from choices import DTYPES, psnr, read, restored
 
 from varsr_core.checkpoint import load_checkpoint
+from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.model import VARSR
-from varsr_core.varsr.release import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import SampleSettings, SampleState, scale_logits
 from varsr_core.varsr.weights import build_model, convert

@@ -25,7 +25,7 @@ from varsr_core.checkpoint import load_checkpoint
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
 from varsr_core.upscaling import UpscaleSettings, upscale
-from varsr_core.varsr.release import NANO_FILE
+from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, convert
 

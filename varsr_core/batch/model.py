@@ -8,23 +8,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, load_checkpoint
+from ..checkpoint import FAMILIES, build_restorer, load_checkpoint
 from ..errors import CheckpointError
-from ..runtime.device import execution, pick_device, pick_dtype, tiles_that_fit
+from ..family import Checkpoint
+from ..runtime.device import execution, tiles_that_fit
+from ..runtime.execution import Execution
 from ..runtime.progress import ProgressFn
 from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
 from ..upscaling import upscale, upscale_each
-from .families import FAMILIES
-from .jobs import Work
+from .options import Options
 
 
-def read_model(work: Work) -> Checkpoint:
+def read_model(options: Options) -> Checkpoint:
     """The file, mapped into memory. Raises CheckpointError, also for one of another family."""
-    read = load_checkpoint(FAMILIES[work.family].files(Path(work.model)))
-    if read.family.name != work.family:
+    read = load_checkpoint(FAMILIES[options.family].files(Path(options.model)))
+    if read.family.name != options.family:
         raise CheckpointError(
-            f"{work.model} is a model of {read.family.name}; choose --family {read.family.name}"
+            f"{options.model} is a model of {read.family.name}; choose --family {read.family.name}"
         )
     return read
 
@@ -32,25 +33,22 @@ def read_model(work: Work) -> Checkpoint:
 class Model:
     """Loads once, restores often. Raises CheckpointError or InputError when it cannot."""
 
-    def __init__(self, work: Work) -> None:
-        if work.threads:
-            torch.set_num_threads(work.threads)
-        self.work = work
-        self.family = FAMILIES[work.family]
-        self.device = pick_device(work.device)
-        dtype = pick_dtype(work.dtype, self.device)
-        self.network = self.family.build(read_model(work), dtype).to(self.device)
-        self.tile_bytes = self.family.tile_bytes(self.network, work.choices)
-        self.restorer = self.family.restorer(self.network, work.choices)
+    def __init__(self, options: Options) -> None:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.options = options
+        self.restorer = build_restorer(
+            read_model(options), device=options.device, dtype=options.dtype, choices=options.choices
+        )
 
     def canvas(self, pixels: Tensor) -> Canvas:
         """Of pictures (B, C, H, W). Raises InputError for what cannot be restored."""
-        sides, tiling = (self.restorer.tile_size, self.restorer.align), self.work.settings.tiling
-        return Canvas.of(pixels, self.work.size, *sides, tiling)
+        sides, tiling = (self.restorer.tile_size, self.restorer.align), self.options.settings.tiling
+        return Canvas.of(pixels, self.options.size, *sides, tiling)
 
     def batch(self) -> PictureBatch:
         """As many pictures as now fit on the device together."""
-        return PictureBatch(tiles_that_fit(self.device, self.tile_bytes))
+        return PictureBatch(tiles_that_fit(self.restorer.device, self.restorer.tile_bytes))
 
     def restore_each(
         self, images: Sequence[Tensor], masks: Sequence[Tensor] | None, on_progress: ProgressFn
@@ -58,22 +56,25 @@ class Model:
         """images: (C, H, W) each; see `upscale_each()`, which does all of it."""
         return upscale_each(
             images,
-            self.work.size,
+            self.options.size,
             self.restorer,
-            seed=self.work.seed,
-            settings=self.work.settings,
+            seed=self.options.seed,
+            settings=self.options.settings,
             masks=masks,
-            execution=execution(self.device, self.tile_bytes, on_progress),
+            execution=self._execution(on_progress),
         )
 
     def restore(self, pixels: Tensor, mask: Tensor | None, on_progress: ProgressFn) -> Tensor:
         """pixels: (B, C, H, W) in [0, 1]; see `upscale()`, which does all of it."""
         return upscale(
             pixels,
-            self.work.size,
+            self.options.size,
             self.restorer,
-            seed=self.work.seed,
-            settings=self.work.settings,
+            seed=self.options.seed,
+            settings=self.options.settings,
             mask=mask,
-            execution=execution(self.device, self.tile_bytes, on_progress),
+            execution=self._execution(on_progress),
         )
+
+    def _execution(self, on_progress: ProgressFn) -> Execution:
+        return execution(self.restorer.device, self.restorer.tile_bytes, on_progress)
