@@ -22,7 +22,6 @@ from .losses.picture import Features
 from .new_model import config_from_json, new_model
 from .samples import save_samples
 from .stage_table import STAGES, Context, Stage
-from .teacher_forcing import BlockCausalAttention
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +71,10 @@ class Training:
         if saved.is_file():
             start = saved
         if start is None:
-            return new_model(config_from_json(dict(self.config.sizes)), self.config.seed)
+            return new_model(config_from_json(self.config.sizes), self.config.seed)
         tensors = load_checkpoint([start], VARSR_FAMILY).tensors
         # Copies: the tensors are mapped from the file, which is written again.
-        weights = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        sides = weights["schedule"].tolist()
-        return build_model(weights, attention=BlockCausalAttention.of_sides(sides))
+        return build_model({name: tensor.detach().clone() for name, tensor in tensors.items()})
 
     def run(self, deadline: float = math.inf) -> bool:
         """All configured stages; those that are done already are passed over.

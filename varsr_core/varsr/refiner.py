@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.layer_list import LayerList
 from ..nn.token_sampling import guide
 from .config import RefinerConfig
 
@@ -74,7 +75,7 @@ class Refiner(nn.Module):
             operations.Linear(width, width),
         )
         self.input_projection = operations.Linear(channels, width)
-        self.blocks = nn.ModuleList(RefinerBlock(width, operations) for _ in range(config.depth))
+        self.blocks = LayerList(RefinerBlock(width, operations) for _ in range(config.depth))
         self.final_modulation = operations.Linear(width, 2 * width)
         self.final = operations.Linear(width, 2 * channels)
 

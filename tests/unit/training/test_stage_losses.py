@@ -7,7 +7,6 @@ from helpers import models
 from helpers.closed_form import batch_of, drawn
 from helpers.each import each
 from varsr_core.training.closed_form.prefix import prefix_start
-from varsr_core.training.samples import Sampling
 from varsr_core.training.stages import decoder as decoder_stage
 from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, PrefixDecoderLoss
 from varsr_core.training.stages.encoded_target import encode_target
@@ -76,12 +75,10 @@ def decoder_loss(found, **given):
 
 @torch.no_grad()
 def unrefined(model, lq, guidance):
-    with Sampling(model):
-        sampling = SampleSettings(guidance=guidance)
-        restorer = VARSRRestorer(model, sampling, RefineSettings(strength=0.0))
-        state = restorer.start(lq, models.own_seeds(len(lq)))
-        for k in range(restorer.steps):
-            restorer.step(state, k)
+    restorer = VARSRRestorer(model, SampleSettings(guidance=guidance), RefineSettings(strength=0.0))
+    state = restorer.start(lq, models.own_seeds(len(lq)))
+    for k in range(restorer.steps):
+        restorer.step(state, k)
     return state.latent
 
 
@@ -95,10 +92,8 @@ def test_decoder_is_shown_what_the_restorer_makes_at_the_guidance(guidance, monk
     )
     module, latents = decoder_loss(found, guidance=guidance, own_share=0.0)
     lq, target, generator = batch_of(found, 8)
-    training_attention = found.model.transformer.blocks[0].attention
     for _ in range(2):
         module(lq, target, generator)
-    assert found.model.transformer.blocks[0].attention is training_attention
     wanted, other = (unrefined(found.model, lq, g) for g in (guidance, 3.0 - guidance))
     refined = [latent - wanted for latent in latents]
     assert all(residual.abs().max() < 1.01 * RESIDUAL_SCALE for residual in refined)

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...nn.autoencoder import ResidualBlock, SpatialAttention
 from ...nn.least_squares import LeastSquares
 from ...varsr.config import TokenizerConfig
 from ...varsr.model import VARSR
-from ...varsr.vqvae import ResidualBlock, SpatialAttention
-from .layers import bias_of, clear_rows
+from .layers import bias_of, clear_rows, convolution
 
 SPIKE = 8.0  # deviation that the constants give to a group, in deviations of a feature
 EQUALIZED = 0.3  # power of its own deviation by which a component is divided, none to whole
@@ -60,8 +60,8 @@ def linear_start(model: VARSR, pictures: Tensor, deviation: float) -> None:
             _zero(module.conv2)
         elif isinstance(module, SpatialAttention):
             _zero(module.projection)
-    for convolution in (model.pre_quantizer, model.post_quantizer, *model.quantizer.phi):
-        _pass(convolution, tokenizer.latent_channels)
+    for layer in (model.pre_quantizer, model.post_quantizer, *model.quantizer.phi):
+        _pass(layer, tokenizer.latent_channels)
     pyramid = [pictures * 2 - 1]
     for _ in tokenizer.widths[1:]:
         pyramid.append(F.pixel_unshuffle(pyramid[-1], 2))
@@ -86,14 +86,15 @@ def _set_encoder(model: VARSR, basis: Tensor, scales: Tensor) -> None:
     _pass(encoder.conv_in, RGB)
     for i, level in enumerate(encoder.down[:-1]):
         if i > 0:
-            _pass(level.blocks[0].shortcut, channels)
+            _pass(convolution(level.blocks[0].shortcut), channels)
         unfold = torch.eye(4 * channels, device=basis.device).reshape(4 * channels, channels, 2, 2)
         if i == len(encoder.down) - 2:
             unfold = torch.einsum("bk,bcyx->kcyx", basis, unfold)
-        clear_rows(level.downsample, len(unfold))
-        level.downsample.weight[: len(unfold), :channels, :2, :2] = unfold
+        downsample = convolution(level.downsample)
+        clear_rows(downsample, len(unfold))
+        downsample.weight[: len(unfold), :channels, :2, :2] = unfold
         channels *= 4
-    _spread(encoder.down[-1].blocks[0].shortcut, encoder.norm_out, len(scales))
+    _spread(convolution(encoder.down[-1].blocks[0].shortcut), encoder.norm_out, len(scales))
     _gather(encoder.conv_out, encoder.norm_out, scales)
 
 
@@ -104,15 +105,16 @@ def _set_decoder(model: VARSR, latent: Tensor, pyramid: list[Tensor]) -> None:
     for i in reversed(range(1, len(decoder.up))):
         level = decoder.up[i]
         if i < len(decoder.up) - 1:
-            _pass(level.blocks[0].shortcut, x.shape[1])
+            _pass(convolution(level.blocks[0].shortcut), x.shape[1])
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         weight, bias = _fit(x, pyramid[i - 1])
         wanted, given = weight.shape[:2]
-        clear_rows(level.upsample, wanted)
-        level.upsample.weight[:wanted, :given] = weight
-        level.upsample.bias[:wanted] = bias
+        upsample = convolution(level.upsample)
+        clear_rows(upsample, wanted)
+        upsample.weight[:wanted, :given] = weight
+        bias_of(upsample)[:wanted] = bias
         x = F.conv2d(x, weight, bias, padding=1)
-    _spread(decoder.up[0].blocks[0].shortcut, decoder.norm_out, RGB)
+    _spread(convolution(decoder.up[0].blocks[0].shortcut), decoder.norm_out, RGB)
     _gather(decoder.conv_out, decoder.norm_out, torch.ones(RGB))
 
 
@@ -153,21 +155,21 @@ def _spread(shortcut: nn.Conv2d, norm: nn.GroupNorm, features: int) -> None:
     norm.weight.fill_(SPIKE)
 
 
-def _gather(convolution: nn.Conv2d, norm: nn.GroupNorm, scales: Tensor) -> None:
+def _gather(layer: nn.Conv2d, norm: nn.GroupNorm, scales: Tensor) -> None:
     """Features from their pairs, behind norm and silu, times `scales` (K,)."""
     pairs, _ = _channels_of_pairs(norm, len(scales))
-    _zero(convolution)
+    _zero(layer)
     for k, first in enumerate(pairs):
-        convolution.weight[k, first, 1, 1] = scales[k]
-        convolution.weight[k, first + 1, 1, 1] = -scales[k]
+        layer.weight[k, first, 1, 1] = scales[k]
+        layer.weight[k, first + 1, 1, 1] = -scales[k]
 
 
-def _pass(convolution: nn.Conv2d, channels: int) -> None:
+def _pass(layer: nn.Conv2d, channels: int) -> None:
     """The first channels go through unchanged; the others stay as they were drawn."""
-    clear_rows(convolution, channels)
-    middle = convolution.kernel_size[0] // 2
+    clear_rows(layer, channels)
+    middle = layer.kernel_size[0] // 2
     for k in range(channels):
-        convolution.weight[k, k, middle, middle] = 1
+        layer.weight[k, k, middle, middle] = 1
 
 
 def _zero(layer: nn.Conv2d) -> None:

@@ -27,7 +27,6 @@ from ...varsr.sampling import RefineSettings, SampleSettings
 from ..data.pairs import PairBatch
 from ..losses.discriminator import Discriminator, adversarial_losses
 from ..losses.picture import Features, feature_loss, picture_loss, pyramid_loss
-from ..samples import Sampling
 from .loss import StageLoss
 from .prefix import estimate_error, estimated_latent
 
@@ -130,7 +129,7 @@ class DecoderLoss(StageLoss[PairBatch]):
         drawn = torch.randint(2**31, (len(lq),), generator=generator).tolist()
         seeds = [TileSeed(seed, seed) for seed in drawn]  # other noise for every picture and step
         guidance = self.settings.guidance
-        with Sampling(self.model), torch.autocast(lq.device.type, enabled=False):
+        with torch.autocast(lq.device.type, enabled=False):
             restorer = VARSRRestorer(
                 self.model, SampleSettings(guidance=guidance), RefineSettings(guidance=guidance)
             )
