@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -109,7 +110,7 @@ class Training:
             if stage.before_step is not None:
                 stage.before_step(context, settings, batch, number, generator)
             losses = loss(*module.inputs(batch), generator)
-            if stage.samples and loop.leads and number % self.config.samples_every == 0:
+            if stage.samples and leads() and number % self.config.samples_every == 0:
                 path = self.folder / f"{stage.samples}_{number:07d}.png"
                 save_samples(self.model, batch.lq, batch.target, path)
             return losses
@@ -123,8 +124,9 @@ class Training:
         self.model.requires_grad_(False)
         folder = self.folder / stage.name
         folder.mkdir(exist_ok=True)
-        rates = stage.rates(self.context, trained) if stage.rates is not None else ()
-        loop = Loop(trained, settings, folder, lambda: self._save(self.folder / MODEL_FILE), rates)
+        factors = stage.rate_factors(self.context, trained) if stage.rate_factors else ()
+        save = partial(self._save, self.folder / MODEL_FILE)
+        loop = Loop(trained, settings, folder, save, factors)
         loop.resume()
         logger.info("%s: step %d of %d", stage.name, loop.step, settings.steps)
         return loop

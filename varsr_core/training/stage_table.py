@@ -61,7 +61,7 @@ class Stage:
     closed_form:   only for models whose restorer starts in closed form
     first_weights: is called before the very first step
     before_step:   is called before each step's losses, with the step's number
-    rates:         of the parts that the loss trains, as shares of the learning rate
+    rate_factors:  of the learning rate, for each part that the loss trains
     samples:       what names of sample pictures begin with, where there are some
     """
 
@@ -71,7 +71,7 @@ class Stage:
     closed_form: bool = False
     first_weights: Callable[[Context, LoopSettings, Any], None] | None = None
     before_step: Callable[[Context, LoopSettings, Any, int, torch.Generator], None] | None = None
-    rates: Callable[[Context, list[nn.Module]], list[float]] | None = None
+    rate_factors: Callable[[Context, list[nn.Module]], list[float]] | None = None
     samples: str | None = None
 
 
@@ -172,7 +172,7 @@ STAGES = (
         loss=isr_loss,
         data=TrainingData.pairs,
         first_weights=solve_restorer,
-        rates=slow_but_for_refiner,
+        rate_factors=slow_but_for_refiner,
         samples="sample",
     ),
     Stage(
