@@ -70,7 +70,7 @@ def test_parts_take_their_share_of_the_learning_rate_also_when_resumed(tmp_path)
 
     def loop_of():
         parts = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
-        loop = Loop(parts, settings, tmp_path, lambda: None, shares=[0.1, 1.0, 0.1])
+        loop = Loop(parts, settings, tmp_path, lambda: None, rate_factors=[0.1, 1.0, 0.1])
         return loop, lambda step, generator: {
             "loss": sum(p.sum() for part in parts for p in part.parameters())
         }
