@@ -144,6 +144,7 @@ def test_frames_are_the_same_however_many_run_at_once(restorer, tiles, blocks):
 @each(("tiles", "blocks"), [(1, [1] * 24), (5, [5, 5, 5, 5, 2, 2]), (24, [12, 12])])
 def test_frames_of_several_tiles_run_as_many_at_once_as_fit(restorer, tiles, blocks):
     """Of two tiles, which run in two phases."""
+    restorer.started.clear()
     clip = moving(16, 40)
     found = upscale(clip, 2.0, restorer, execution=Execution(prepare=lambda: tiles))
     assert restorer.started == blocks
