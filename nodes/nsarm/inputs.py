@@ -1,4 +1,4 @@
-"""Sockets and inputs that the NSARM nodes share."""
+"""Inputs that several NSARM nodes share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from comfy_api.latest import io
 from ...varsr_core.nsarm.sampling import DOWNSAMPLINGS, SampleSettings
 from ..host import advanced
 from . import text as nsarm_text
-
-NSARMModel = io.Custom("NSARM_MODEL")
-NSARMText = io.Custom("NSARM_TEXT")
-NSARMPrefix = io.Custom("NSARM_PREFIX")
-NSARMBits = io.Custom("NSARM_BITS")
+from .sockets import NSARMModel, NSARMText
 
 
 def model() -> io.Input:
