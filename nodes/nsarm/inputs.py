@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...varsr_core.nsarm.config import FORCED, SIDES
 from ...varsr_core.nsarm.sampling import DOWNSAMPLINGS, SampleSettings
 from ..host import advanced
 from . import text as nsarm_text
 from .sockets import NSARMModel, NSARMText
+
+STRIP_SIDES = SIDES[FORCED - 1 :]  # one box of the page's strip for the scales that come together
 
 
 def model() -> io.Input:

@@ -10,7 +10,7 @@ from ...varsr_core.tiling.consistency import Tiling
 from .. import host, inputs
 from ..host import schema, to_comfy, to_core
 from . import text as nsarm_text
-from .inputs import bit_choices, model, text_choices
+from .inputs import STRIP_SIDES, bit_choices, model, text_choices
 from .sockets import NSARMBits, NSARMPrefix
 
 
@@ -51,6 +51,8 @@ class Prefix(io.ComfyNode):
 
 
 class Sample(io.ComfyNode):
+    SCALES = STRIP_SIDES
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(

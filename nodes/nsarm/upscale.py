@@ -10,10 +10,12 @@ from .. import host, inputs
 from ..host import advanced, schema
 from ..upscaling import outputs, upscaled
 from . import text as nsarm_text
-from .inputs import bit_choices, model, text_choices
+from .inputs import STRIP_SIDES, bit_choices, model, text_choices
 
 
 class Upscale(io.ComfyNode):
+    SCALES, SLIDER = STRIP_SIDES, True
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(

@@ -13,6 +13,7 @@ from .. import inputs
 from ..host import advanced
 from .sockets import VARSRModel, VARSRTokens
 
+NANO_SIDES = (1, 2, 3, 5, 8, 12, 16)  # of the token maps of the model that comes with the pack
 MAX_SCALES = 64  # more than any schedule has; the model's own number is checked when it runs
 
 

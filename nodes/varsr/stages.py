@@ -11,6 +11,7 @@ from .. import host, inputs
 from ..host import schema, to_comfy, to_core
 from .inputs import (
     MAX_SCALES,
+    NANO_SIDES,
     guidance,
     model,
     refine_guidance,
@@ -89,6 +90,8 @@ class EncodeTokens(io.ComfyNode):
 
 
 class Sample(io.ComfyNode):
+    SCALES = NANO_SIDES
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(

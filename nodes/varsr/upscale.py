@@ -9,10 +9,12 @@ from ...varsr_core.varsr.restorer import VARSRRestorer
 from .. import host, inputs
 from ..host import advanced, schema
 from ..upscaling import outputs, upscaled
-from .inputs import guidance, model, sampling_choices, steps, strength, upscale_choices
+from .inputs import NANO_SIDES, guidance, model, sampling_choices, steps, strength, upscale_choices
 
 
 class Upscale(io.ComfyNode):
+    SCALES, SLIDER = NANO_SIDES, True
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(

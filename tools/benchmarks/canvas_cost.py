@@ -1,8 +1,8 @@
 """Peak memory and time of upscaling against the size of the canvas; one process for each size.
 
-    python tools/canvas_cost.py [--model FILE] [--sizes 512 1024 2048 4096]
-    python tools/canvas_cost.py [--model FILE] --frames 60
-    python tools/canvas_cost.py [--model FILE] --decode PICTURE
+    python tools/benchmarks canvas_cost [--model FILE] [--sizes 512 1024 2048 4096]
+    python tools/benchmarks canvas_cost [--model FILE] --frames 60
+    python tools/benchmarks canvas_cost [--model FILE] --decode PICTURE
 
 Without --model a random one of the default model's sizes. Reads Linux' own count of a process'
 memory. A picture of SIZE x SIZE is made, 4x. --frames: a clip of 64x64 frames, 4x; the
@@ -20,15 +20,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
-
-from full_size import PeakMemory
-
+from tools.benchmarks.common import PeakMemory, read_picture, resident
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.runtime.progress import Progress
@@ -42,15 +36,10 @@ from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, sized_weights
 
-NANO = ROOT / "varsr_core" / "training" / "nano.json"
+HERE = Path(__file__).resolve().parent
+NANO = HERE.parents[1] / "varsr_core" / "training" / "nano.json"
 SCALE = 4
 FRAME = 64  # pixels, the side of a frame
-
-
-def resident() -> int:
-    """Bytes of this process' own memory that are in RAM now."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
 
 def load(path: Path | None) -> VARSR:
@@ -101,8 +90,7 @@ def clip(model: VARSR, frames: int) -> None:
 @torch.inference_mode()
 def decode(model: VARSR, path: Path) -> None:
     """Prints the differences between the ways of decoding one latent."""
-    with Image.open(path) as image:
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+    pixels = read_picture(path)
     decoder, cell = VARSRDecoder(model), model.config.tokenizer.downsampling
     height, width = (side // cell * cell for side in pixels.shape[2:])
     latent = model.encode_latent(pixels[:, :, :height, :width])
@@ -122,15 +110,14 @@ def decode(model: VARSR, path: Path) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096])
     parser.add_argument("--frames", type=int)
     parser.add_argument("--decode", type=Path, metavar="PICTURE")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
     if arguments.decode:
         decode(load(arguments.model), arguments.decode)
     elif arguments.frames:
@@ -139,11 +126,7 @@ def main() -> None:
         one_size(load(arguments.model), arguments.sizes[0])
     else:
         for size in arguments.sizes:
-            command = [sys.executable, __file__, "--sizes", str(size)]
+            command = [sys.executable, str(HERE), "canvas_cost", "--sizes", str(size)]
             if arguments.model:
                 command += ["--model", str(arguments.model)]
             subprocess.run(command, check=True)
-
-
-if __name__ == "__main__":
-    main()
