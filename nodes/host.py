@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
+from .. import varsr_core as core
 from ..varsr_core.errors import InputError
 from ..varsr_core.runtime.dtypes import cpu_dtype, named_dtype
 from ..varsr_core.runtime.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
+from ..varsr_core.tiling.restorer import Restorer
 from .progress import Watch, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
@@ -52,6 +54,12 @@ def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(
         network, load_device=device(), offload_device=mm.unet_offload_device()
     )
+
+
+def load_model(path: Path, family: str, dtype: str, **options: object) -> Restorer:
+    """The core's, made of ComfyUI's layers; it is brought to a device when it runs."""
+    options = {"dtype": pick_dtype(dtype), "operations": operations(), **options}
+    return core.load_model(path, family=family, device=None, **options)
 
 
 def bring(patcher: comfy.model_patcher.ModelPatcher, needed: int) -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from tools import environment
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "comfyui"))  # what talks to a server is shared with the tests
+sys.path.append(str(ROOT / "tests"))  # what talks to a server is shared with the tests
 
 if TYPE_CHECKING:
-    from comfy_server import ComfyServer
+    from helpers.comfyui.server import ComfyServer
 
 NEWEST, OLDEST = "0.30.0", "0.3.75"  # of the versions that environment.py sets up
 WORKFLOW = ROOT / "example_workflows" / "api" / "varsr_upscale.json"
@@ -37,8 +37,9 @@ def in_environment() -> environment.Environment:
 @contextmanager
 def comfyui(host: Path, picture: Path = PHOTOGRAPH) -> Iterator[tuple[ComfyServer, dict]]:
     """A running ComfyUI with this pack and the picture in place, and the shipped workflow."""
-    from comfy_server import ComfyServer
     from PIL import Image
+
+    from helpers.comfyui.server import ComfyServer
 
     graph = json.loads(WORKFLOW.read_text())
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,22 +1,27 @@
-"""Checkpoint files of every family: told apart, converted, identified."""
+"""The known families, and their checkpoint files: loaded, told apart, saved, identified."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import CheckpointError
-from .family import Family, StateDict
+from .family import Checkpoint, Family
+from .files.lazy_tensor import StateDict
 from .files.tensors import check_space, read_tensors, write_safetensors
 from .nsarm.family import NSARM_FAMILY
+from .runtime.device import pick_device, pick_dtype
+from .tiling.restorer import Restorer
 from .varsr.family import VARSR_FAMILY
 
-FAMILIES = (VARSR_FAMILY, NSARM_FAMILY)
+# Every family there is, by name; the first has the model that comes with the pack.
+FAMILIES = {family.name: family for family in (VARSR_FAMILY, NSARM_FAMILY)}
+DEFAULT_FAMILY = next(iter(FAMILIES))
 
 FORMAT_VERSION = "1"  # of our files; raised when an older pack could not read them
 
@@ -28,18 +33,57 @@ FOREIGN = (  # start of a tensor name that gives a file away -> what it is, and 
 )
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A whole model under our names, in the dtype of its file.
+def load_model(
+    path: str | Path | None = None,
+    *,
+    family: str | None = None,
+    device: str | torch.device | None = "auto",
+    dtype: str | torch.dtype = "auto",
+    choices: Any = None,
+    **options: Any,
+) -> Restorer[Any]:
+    """From a file to what `upscale()` takes.
 
-    fingerprint: of the weights before any cast, so a model and its conversions count as one
-    metadata:    of the file it came from, or empty
+    path:    a converted file, or the transformer of a release with its other file beside it; None
+             for the small model that comes with the pack
+    family:  the only one that is accepted, e.g. "varsr"; any, if None
+    device:  "auto" takes the first GPU there is; None leaves the weights where they are
+    dtype:   of the matrix products: a torch.dtype, "auto", "fp32", "bf16" or "fp16"
+    choices: the family's own, e.g. VARSRChoices; None for its defaults
+    options: of the family's `build`: attention, operations
+    Raises CheckpointError for what is no model, InputError for a device that is not there.
     """
+    return build_restorer(
+        read_model(path, family), device=device, dtype=dtype, choices=choices, **options
+    )
 
-    family: Family
-    tensors: StateDict
-    fingerprint: str
-    metadata: Mapping[str, str]
+
+def build_restorer(
+    read: Checkpoint,
+    *,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype,
+    choices: Any = None,
+    **options: Any,
+) -> Restorer[Any]:
+    """What `load_model()` does with the weights of a file; arguments as there."""
+    place = None if device is None else pick_device(str(device))
+    if isinstance(dtype, str):
+        dtype = pick_dtype(dtype, place or torch.device("cpu"))
+    network = read.build(dtype=dtype, **options)
+    return read.family.restorer(network if place is None else network.to(place), choices)
+
+
+def read_model(path: str | Path | None = None, family: str | None = None) -> Checkpoint:
+    """The weights that a file names, mapped into memory; arguments as in `load_model()`."""
+    wanted = None if family is None else FAMILIES[family]
+    if path is None:
+        path = (wanted or FAMILIES[DEFAULT_FAMILY]).default
+    if path is None:
+        raise CheckpointError(f"no model of {family} comes with the pack; name a file")
+    path = Path(path)
+    found = wanted or _recognise(path)[1]
+    return load_checkpoint(found.files(path), wanted)
 
 
 def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Checkpoint:
@@ -92,7 +136,7 @@ def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str
             f"{path.name} has format version {version}, this pack reads {FORMAT_VERSION}; "
             "update the pack, or convert the released files again"
         )
-    for family in FAMILIES:
+    for family in FAMILIES.values():
         parts: dict[str, StateDict] = {}
         for group in groups:
             for part, tensors in family.split(group).items():
@@ -100,11 +144,12 @@ def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str
         if parts:
             return path, family, parts, metadata
     names = [name for group in groups for name in group]
+    titles = " or ".join(family.title for family in FAMILIES.values())
     for start, description in FOREIGN:
         if any(name.startswith(start) for name in names):
             raise CheckpointError(f"{path.name} is {description}")
     raise CheckpointError(
-        f"{path.name} is no checkpoint of {' or '.join(f.title for f in FAMILIES)}: none of "
+        f"{path.name} is no checkpoint of {titles}: none of "
         f"its {len(names)} tensors tells a known model"
         + (f" (the first is {names[0]!r})" if names else "")
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import CheckpointError
 from .files.hashing import sha256
 from .files.tensors import check_space
-from .varsr.release import FILES, REPOSITORY
+from .varsr.family import FILES, REPOSITORY
 
 logger = logging.getLogger(__name__)
 

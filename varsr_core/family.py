@@ -1,18 +1,20 @@
-"""What a model family tells `checkpoint.py` about its files."""
+"""One descriptor says all that the rest of the pack must know of a model family."""
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointError
-from .files.lazy_tensor import LazyTensor
+from .files.lazy_tensor import LazyTensor, StateDict
 from .nn.float8 import FLOAT8
-
-StateDict = Mapping[str, Tensor | LazyTensor]
+from .tiling.restorer import Restorer
 
 
 def as_they_are(weights: StateDict, dtype: torch.dtype) -> StateDict:
@@ -28,6 +30,10 @@ class Family:
 
     name:      as written in the metadata of our files
     title:     as people know it
+
+    Files:
+    default:   of the model that comes with the pack, or None
+    files:     all files of a model, given the one that the user named
     complete:  the part that is a whole converted model; other parts are pieces of a release
     split:     the parts found in a group of named tensors, by the family's own names for them;
                empty when the group is another family's
@@ -35,20 +41,52 @@ class Family:
     fix_dtype: dtype of a tensor of ours in a file of a given dtype
     pack:      our names -> what a file of a given dtype holds; raises CheckpointError for a dtype
                that is not offered
+
+    Running:
+    build:     a network from our names; takes dtype, attention, operations and fingerprint
+    restorer:  a network and choices (None for the defaults) -> what `upscale()` takes
+
+    The command:
+    add_to:    adds the options of the family
+    choices:   the user's values of these options, checked, as one frozen dataclass
     """
 
     name: str
     title: str
+    default: Path | None
+    files: Callable[[Path], list[Path]]
     complete: str
     split: Callable[[StateDict], dict[str, StateDict]]
     assemble: Callable[[Mapping[str, StateDict]], StateDict]
     fix_dtype: Callable[[str, Tensor | LazyTensor, torch.dtype], torch.dtype]
+    build: Callable[..., nn.Module]
+    restorer: Callable[[Any, Any], Restorer[Any]]
+    add_to: Callable[[ArgumentParser], None]
+    choices: Callable[[Namespace], Any]
     pack: Callable[[StateDict, torch.dtype], StateDict] = as_they_are
 
     @property
     def loader(self) -> str:
         """The node for its files."""
         return f"Load {self.title} Model"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole model under our names, in the dtype of its file.
+
+    fingerprint: of the weights before any cast, so a model and its conversions count as one
+    metadata:    of the file it came from, or empty
+    """
+
+    family: Family
+    tensors: StateDict
+    fingerprint: str
+    metadata: Mapping[str, str]
+
+    def build(self, **options: Any) -> nn.Module:
+        """The network; options as the family's `build` takes them: dtype, attention, operations."""
+        return self.family.build(self.tensors, fingerprint=self.fingerprint, **options)
 
 
 def check_fit(name: str, model: nn.Module, weights: StateDict) -> None:

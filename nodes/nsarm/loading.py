@@ -8,13 +8,10 @@ import comfy.model_patcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...varsr_core.checkpoint import load_checkpoint
 from ...varsr_core.errors import CheckpointError
 from ...varsr_core.nsarm.config import FORCED
-from ...varsr_core.nsarm.family import NSARM_FAMILY
+from ...varsr_core.nsarm.family import AUTOENCODER_FILE, TRANSFORMER_FILE, model_files
 from ...varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
-from ...varsr_core.nsarm.model import build_model
-from ...varsr_core.nsarm.release import AUTOENCODER_FILE, TRANSFORMER_FILE, model_files
 from ...varsr_core.nsarm.restorer import NSARMRestorer, Part
 from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.sampling import SampleSettings
@@ -79,14 +76,7 @@ def load(checkpoint: str, dtype: str) -> LoadedNSARM:
     path = host.model_path(checkpoint, FOLDER)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(model_files(path), NSARM_FAMILY)
-    network = build_model(
-        read.tensors,
-        dtype=host.pick_dtype(dtype),
-        attention=_attention(),
-        operations=host.operations(),
-        fingerprint=read.fingerprint,
-    )
+    network = host.load_model(path, "nsarm", dtype, attention=_attention()).model
     parts: dict[Part, comfy.model_patcher.ModelPatcher] = {
         "autoencoder": host.managed(network.vae),
         "map network": host.managed(network.maps),

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ...varsr_core.images.output_size import OutputSize
 from ...varsr_core.nn.schedule import GUIDANCE_SCHEDULES
 from ...varsr_core.upscaling import UpscaleSettings
-from ...varsr_core.varsr.ddpm import DIFFUSION_STEPS
+from ...varsr_core.varsr.refiner import DIFFUSION_STEPS
 from ...varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from .. import inputs
 from ..host import advanced

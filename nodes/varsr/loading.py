@@ -6,13 +6,9 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ...varsr_core.checkpoint import load_checkpoint
 from ...varsr_core.errors import CheckpointError
 from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
-from ...varsr_core.varsr.family import VARSR_FAMILY
-from ...varsr_core.varsr.memory import tile_bytes
-from ...varsr_core.varsr.release import FILES, NANO_FILE, REPOSITORY, model_files
-from ...varsr_core.varsr.weights import build_model
+from ...varsr_core.varsr.family import FILES, NANO_FILE, REPOSITORY, model_files
 from .. import host
 from ..attention import pick_attention
 from .sockets import VARSRModel
@@ -26,15 +22,9 @@ def load(checkpoint: str, dtype: str) -> host.LoadedModel:
     path = _path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(model_files(path), VARSR_FAMILY)
-    network = build_model(
-        read.tensors,
-        dtype=host.pick_dtype(dtype),
-        attention=pick_attention(),
-        operations=host.operations(),
-        fingerprint=read.fingerprint,
-    )
-    return host.manage(network, tile_bytes(network), network.config.schedule.sides)
+    restorer = host.load_model(path, "varsr", dtype, attention=pick_attention())
+    network = restorer.model
+    return host.manage(network, restorer.tile_bytes, network.config.schedule.sides)
 
 
 def version_on_disk(checkpoint: str) -> str:

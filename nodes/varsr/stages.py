@@ -179,11 +179,15 @@ class Refine(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, tokens, seed, guidance, steps, strength) -> io.NodeOutput:
-        guided = tokens.hidden is None or tokens.hidden.shape[1] > 1 or not model.unguided_scales
-        settings = RefineSettings(guidance if guided else 0.0, steps, strength)
-        return io.NodeOutput(
-            stages.refine_tokens(model.network, tokens, settings, seed, host.execution(model))
+        refined = stages.refine_tokens(
+            model.network,
+            tokens,
+            RefineSettings(guidance, steps, strength),
+            seed,
+            host.execution(model),
+            unguided_scales=model.unguided_scales,
         )
+        return io.NodeOutput(refined)
 
 
 class Decode(io.ComfyNode):

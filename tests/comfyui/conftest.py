@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfy_checkpoints import write_checkpoints
-from comfy_pictures import structured_picture
-from comfy_server import HOST_VERSIONS, ONE_THREAD, ComfyServer
 from PIL import Image
 
+from helpers.comfyui.checkpoints import write_checkpoints
+from helpers.comfyui.pictures import structured_picture
+from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD, ComfyServer
+from helpers.paths import ROOT
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 PACK_NAME = "ComfyUI-VARSR"
 PROBE_PACK = HERE / "probe_pack"
 

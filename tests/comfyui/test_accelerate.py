@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from comfy_graphs import Graph, stages
-from comfy_pictures import dumped, restore
-from comfy_server import ComfyServer
 from PIL import Image
 
+from helpers.comfyui.graphs import Graph, stages
+from helpers.comfyui.pictures import dumped, restore
+from helpers.comfyui.server import ComfyServer
+from helpers.paths import KITTEN
+
 NANO = "varsr_nano (built in)"
-KITTEN = Path(__file__).resolve().parent.parent / "data" / "kitten.png"
 FP8_PSNR = 33.0  # dB against bf16, at least
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from comfy_graphs import Graph, upscale_graph
-from comfy_pictures import dumped, restore, saved_pictures, structured_picture, with_alpha
-from comfy_server import ComfyServer
 from PIL import Image
+
+from helpers.comfyui.graphs import Graph, upscale_graph
+from helpers.comfyui.pictures import dumped, restore, saved_pictures, structured_picture, with_alpha
+from helpers.comfyui.server import ComfyServer
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 250), (33, 31)])

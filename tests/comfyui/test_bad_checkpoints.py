@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfy_checkpoints import MARKER
-from comfy_graphs import Graph, upscale_graph
-from comfy_pictures import failing, restore, structured_picture
-from comfy_server import ComfyServer
+
+from helpers.comfyui.checkpoints import MARKER
+from helpers.comfyui.graphs import Graph, upscale_graph
+from helpers.comfyui.pictures import failing, restore, structured_picture
+from helpers.comfyui.server import ComfyServer
 
 FAULTS = {  # file -> what its error says beside the file's name
     "broken/truncated.pth": ["truncated or no checkpoint", "download it again"],

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from comfy_graphs import Graph, Link, upscale_graph
-from comfy_pictures import failing, restore, structured_picture
-from comfy_server import ComfyServer
+
+from helpers.comfyui.graphs import Graph, Link, upscale_graph
+from helpers.comfyui.pictures import failing, restore, structured_picture
+from helpers.comfyui.server import ComfyServer
 
 ENTRANCES = {  # node that takes a picture -> its class
     "upscale": "VARSR_Upscale",

@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_graphs import Graph, upscale_graph
-from comfy_pictures import as_saved, dumped, restore, saved_pictures, structured_picture, with_alpha
-from comfy_server import ComfyServer
 from PIL import Image
 
+from helpers.comfyui.graphs import Graph, upscale_graph
+from helpers.comfyui.pictures import (
+    as_saved,
+    dumped,
+    restore,
+    saved_pictures,
+    structured_picture,
+    with_alpha,
+)
+from helpers.comfyui.server import ComfyServer
 from varsr_core.batch.__main__ import main
 
 CHOICES = {  # of the node and, with dashes, of the command

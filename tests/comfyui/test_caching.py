@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from comfy_graphs import staged_graph, upscale_graph
-from comfy_pictures import dumped, restore
-from comfy_server import ComfyServer
+
+from helpers.comfyui.graphs import staged_graph, upscale_graph
+from helpers.comfyui.pictures import dumped, restore
+from helpers.comfyui.server import ComfyServer
 
 
 def test_second_run_of_a_graph_executes_nothing(server: ComfyServer, uploaded: str) -> None:

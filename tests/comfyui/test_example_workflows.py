@@ -9,14 +9,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from comfy_run import Run
-from comfy_server import ComfyServer
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from helpers.comfyui.run import Run
+from helpers.comfyui.server import ComfyServer
+from helpers.paths import KITTEN, ROOT
+
 WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
 FRAMES, FPS = 5, 12
 NOTE = "MarkdownNote"  # only in the editor's format
 CONTROL_WIDGETS = 1  # "control after generate" follows a seed in the editor's format only
@@ -31,7 +31,7 @@ def run_shipped(server: ComfyServer, name: str) -> Run:
     graph = api_graph(name)
     for node in graph.values():
         if node["class_type"] == "LoadImage":
-            server.upload(Image.open(PHOTOGRAPH), node["inputs"]["image"])
+            server.upload(Image.open(KITTEN), node["inputs"]["image"])
         if node["class_type"] == "LoadVideo":
             write_clip(server.base / "input" / node["inputs"]["file"])
     done = server.run(graph, timeout=300)
@@ -41,7 +41,7 @@ def run_shipped(server: ComfyServer, name: str) -> Run:
 
 def write_clip(path: Path) -> None:
     """Some frames of the photograph, moving."""
-    frames = np.asarray(Image.open(PHOTOGRAPH).convert("RGB").resize((64, 64)))
+    frames = np.asarray(Image.open(KITTEN).convert("RGB").resize((64, 64)))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
         stream.width = stream.height = 48
@@ -60,7 +60,7 @@ def test_shipped_workflow_gives_an_enlarged_picture_and_repeats_it(
 
     first = picture()
     assert first.shape == (512, 512, 3)
-    photograph = Image.open(PHOTOGRAPH).convert("RGB").resize((512, 512), Image.BICUBIC)
+    photograph = Image.open(KITTEN).convert("RGB").resize((512, 512), Image.BICUBIC)
     assert np.abs(first - np.asarray(photograph, float)).mean() < 25, "another picture"
     server.free(unload_models=True, free_memory=True)
     assert np.array_equal(picture(), first)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import requests
-from comfy_server import ComfyServer
+
+from helpers.comfyui.server import ComfyServer
 
 FILES = ("checkpoint", "text_encoder", "saved_text")  # inputs whose choices are the user's own
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_server import HOST_VERSIONS, ONE_THREAD
 
-SCRIPT = Path(__file__).with_name("comfy_inside.py")
+from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD
+from helpers.paths import INSIDE
+
+SCRIPT = INSIDE / "comfy_inside.py"
 EXACT = 1e-6
 BATCHED = 1e-4  # several tiles at once are added up in another order
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_graphs import Graph, Link, upscale_graph
-from comfy_pictures import core_upscale, dumped, restore, structured_picture
-from comfy_run import Event, Run
-from comfy_server import ComfyServer
 from PIL import Image
+
+from helpers.comfyui.graphs import Graph, Link, upscale_graph
+from helpers.comfyui.pictures import core_upscale, dumped, restore, structured_picture
+from helpers.comfyui.run import Event, Run
+from helpers.comfyui.server import ComfyServer
 
 PATIENCE = 3.0  # seconds from Cancel to the end; the whole run takes up to 10
 INTERRUPTIONS = 6

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import requests
-from comfy_server import ComfyServer
 
+from helpers.comfyui.server import ComfyServer
 from tools.generate.locales import LANGUAGES, TranslationError, english, files, translated
 
 # What a sentence of the language has and an English one has not.

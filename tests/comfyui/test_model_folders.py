@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfy_graphs import upscale_graph
-from comfy_pictures import restore, structured_picture
-from comfy_server import HOST_VERSIONS, ONE_THREAD, ComfyServer
+
+from helpers.comfyui.graphs import upscale_graph
+from helpers.comfyui.pictures import restore, structured_picture
+from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD, ComfyServer
 
 NANO = "varsr_nano (built in)"
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_graphs import Graph
-from comfy_graphs import upscale_graph as varsr_graph
-from comfy_pictures import dumped, failing, restore, structured_picture
-from comfy_run import Event
-from comfy_server import ComfyServer
-from nsarm_checkpoints import write_nsarm
-from nsarm_graphs import NSARMGraph, staged_graph, upscale_graph
+
+from helpers.comfyui.graphs import Graph
+from helpers.comfyui.graphs import upscale_graph as varsr_graph
+from helpers.comfyui.nsarm_checkpoints import write_nsarm
+from helpers.comfyui.nsarm_graphs import NSARMGraph, staged_graph, upscale_graph
+from helpers.comfyui.pictures import dumped, failing, restore, structured_picture
+from helpers.comfyui.run import Event
+from helpers.comfyui.server import ComfyServer
 
 PATIENCE = 3.0  # seconds from Cancel to the end
 FAULTS = {  # file -> what its error says beside the file's name

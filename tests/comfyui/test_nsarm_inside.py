@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_server import HOST_VERSIONS, ONE_THREAD
-from nsarm_checkpoints import write_nsarm
 
-SCRIPT = Path(__file__).with_name("nsarm_inside.py")
+from helpers.comfyui.nsarm_checkpoints import write_nsarm
+from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD
+from helpers.paths import INSIDE
+
+SCRIPT = INSIDE / "nsarm_inside.py"
 
 
 @pytest.fixture(scope="module", params=HOST_VERSIONS)

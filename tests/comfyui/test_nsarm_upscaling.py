@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_pictures import (
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+from helpers.comfyui.nsarm_checkpoints import write_nsarm, write_quarter
+from helpers.comfyui.nsarm_graphs import PROMPT, NSARMGraph, staged_graph, upscale_graph
+from helpers.comfyui.pictures import (
     as_saved,
     dumped,
     failing,
@@ -16,13 +22,7 @@ from comfy_pictures import (
     structured_picture,
     with_alpha,
 )
-from comfy_server import ComfyServer
-from nsarm_checkpoints import write_nsarm, write_quarter
-from nsarm_graphs import PROMPT, NSARMGraph, staged_graph, upscale_graph
-from PIL import Image
-from safetensors.torch import load_file
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast
-
+from helpers.comfyui.server import ComfyServer
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.nsarm.model import build_model
 from varsr_core.nsarm.restorer import NSARMRestorer

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_server import ComfyServer
+
+from helpers.comfyui.server import ComfyServer
 
 NODES = {
     "VARSR_Accelerate",

@@ -6,18 +6,17 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from comfy_page import ComfyPage, launched, opened
-from comfy_server import ComfyServer
 from PIL import Image
 from playwright.sync_api import Browser
 
-ROOT = Path(__file__).resolve().parents[2]
+from helpers.comfyui.page import ComfyPage, launched, opened
+from helpers.comfyui.server import ComfyServer
+from helpers.paths import KITTEN, ROOT
+
 WORKFLOWS = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
 SMALL = "node.widgets.find(w => w.name === 'scale').value = 1"  # quickly done
 BLUEPRINT = ROOT / "subgraphs" / "VARSR 4x.json"
 WIRE_UP = """() => {
@@ -46,7 +45,7 @@ def page(
     request: pytest.FixtureRequest, browser: Browser, server: ComfyServer
 ) -> Iterator[ComfyPage]:
     """Errors count at the end, whatever test they happened in."""
-    server.upload(Image.open(PHOTOGRAPH), PHOTOGRAPH.name)
+    server.upload(Image.open(KITTEN), KITTEN.name)
     with opened(browser, server, vue=request.param) as page:
         page.mode = f"{server.host.parent.name}_{'vue' if request.param else 'classic'}"
         yield page
@@ -264,7 +263,7 @@ def _texts(picture: Image.Image):
 
 
 def test_workflows_run_without_our_scripts(browser: Browser, server: ComfyServer) -> None:
-    server.upload(Image.open(PHOTOGRAPH), PHOTOGRAPH.name)
+    server.upload(Image.open(KITTEN), KITTEN.name)
     with opened(browser, server, vue=False, without="/extensions/ComfyUI-VARSR/js/") as page:
         page.load(workflow("varsr_upscale"))
         assert page.prompt() == api_graph("varsr_upscale")

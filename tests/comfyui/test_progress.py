@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from comfy_graphs import Graph
-from comfy_pictures import restore
-from comfy_run import Run
-from comfy_server import ComfyServer
+
+from helpers.comfyui.graphs import Graph
+from helpers.comfyui.pictures import restore
+from helpers.comfyui.run import Run
+from helpers.comfyui.server import ComfyServer
 
 TILES = 6  # of the photo, four times larger
 SCALES = 4  # of the tiny model

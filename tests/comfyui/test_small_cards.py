@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from comfy_server import HOST_VERSIONS, ONE_THREAD
 
-SCRIPT = Path(__file__).with_name("cards_inside.py")
+from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD
+from helpers.paths import INSIDE
+
+SCRIPT = INSIDE / "cards_inside.py"
 SMALL = ("8", "6")  # gigabytes
 
 

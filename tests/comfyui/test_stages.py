@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comfy_graphs import Graph, Link, staged_graph, stages, upscale_graph
-from comfy_pictures import dumped, restore, saved_pictures, with_alpha
-from comfy_server import ComfyServer
 from PIL import Image
+
+from helpers.comfyui.graphs import Graph, Link, staged_graph, stages, upscale_graph
+from helpers.comfyui.pictures import dumped, restore, saved_pictures, with_alpha
+from helpers.comfyui.server import ComfyServer
 
 SCALES = 4  # of the tiny model
 VARIED = {"top_k": 0, "temperature": 1.2}  # every token is drawn, so that a wrong draw shows

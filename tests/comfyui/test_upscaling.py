@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_graphs import Graph, upscale_graph
-from comfy_pictures import (
+from PIL import Image
+
+from helpers.comfyui.graphs import Graph, upscale_graph
+from helpers.comfyui.pictures import (
     as_saved,
     core_upscale,
     dumped,
@@ -18,10 +20,8 @@ from comfy_pictures import (
     structured_picture,
     with_alpha,
 )
-from comfy_run import Run
-from comfy_server import ComfyServer
-from PIL import Image
-
+from helpers.comfyui.run import Run
+from helpers.comfyui.server import ComfyServer
 from varsr_core.images.alpha import enlarge_alpha
 
 TOLERANCE = 1e-5  # float32 on one machine, within and without ComfyUI

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from comfy_graphs import Graph
-from comfy_server import ComfyServer
 from PIL import Image
+
+from helpers.comfyui.graphs import Graph
+from helpers.comfyui.server import ComfyServer
 
 SIDES = [1, 2, 3, 4]  # of the tiny model's token maps
 TILES = 6  # of the photo, four times larger

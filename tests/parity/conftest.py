@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import models
 import numpy as np
 import pytest
 import torch
-import weight_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 
+from helpers import models, weight_recipe
+from helpers.paths import DATA
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.sampling import SampleSettings, next_hidden, scale_logits, start_sampling
 from varsr_core.varsr.weights import build_model, convert
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 SIDES = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 PREFIX_TOKENS = SIDES[-1] ** 2
 

@@ -2,17 +2,15 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.paths import DATA
 from varsr_core.errors import CheckpointError
 from varsr_core.nsarm.config import infer_config
 from varsr_core.nsarm.model import NSARM, check_weights
 from varsr_core.nsarm.weights import DROPPED, convert
-
-DATA = Path(__file__).resolve().parent.parent / "data"
 
 
 def manifest(file):

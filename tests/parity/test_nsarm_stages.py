@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from nsarm_goldens import GREEDY, SIDES, model, recorded_codes, relative, start, trace
 
+from helpers.nsarm_goldens import GREEDY, SIDES, model, recorded_codes, relative, start, trace
 from varsr_core.nsarm.bits import codes_of_bits, draw_bits, unpatch
 from varsr_core.nsarm.config import FORCED
 from varsr_core.nsarm.sampling import enlarged, force_scales, next_words, sample_scale

@@ -3,9 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import batch_files
 import pytest
 import torch
+
+from helpers import batch_files
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,8 +28,8 @@ from tools.benchmarks import ceilings
 from tools.benchmarks.common import DTYPES, SIZES, release
 from tools.benchmarks.plain_varsr import restore
 from tools.benchmarks.stage_clock import StageClock
+from varsr_core import upscale
 from varsr_core.runtime.execution import Execution
-from varsr_core.upscaling import upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, convert

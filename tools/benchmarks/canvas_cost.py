@@ -23,14 +23,13 @@ from pathlib import Path
 import torch
 
 from tools.benchmarks.common import PeakMemory, read_picture, resident
-from varsr_core.checkpoint import load_checkpoint
+from varsr_core import load_model, upscale
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.runtime.progress import Progress
 from varsr_core.tiling.decode import decode_canvas
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import own_norm
 from varsr_core.training.new_model import config_from_json, new_model
-from varsr_core.upscaling import upscale
 from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
@@ -44,7 +43,7 @@ FRAME = 64  # pixels, the side of a frame
 
 def load(path: Path | None) -> VARSR:
     if path:
-        return build_model(load_checkpoint([path]).tensors)
+        return load_model(path, device=None, dtype="fp32").model
     drawn = new_model(config_from_json(json.loads(NANO.read_text())["sizes"]), 0)
     return build_model(sized_weights(drawn))
 

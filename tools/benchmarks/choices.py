@@ -13,17 +13,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from tools.benchmarks.common import DTYPES, psnr, read_picture
-from varsr_core.checkpoint import load_checkpoint
-from varsr_core.upscaling import upscale
-from varsr_core.varsr.release import NANO_FILE
+from varsr_core import load_model, upscale
+from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import SampleSettings
-from varsr_core.varsr.weights import build_model
 
 
 def restored(restorer: VARSRRestorer, image: Tensor) -> tuple[Tensor, float]:
@@ -42,8 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    model = build_model(load_checkpoint([arguments.model]).tensors, dtype=DTYPES[arguments.dtype])
-    default = VARSRRestorer(model)
+    default = load_model(arguments.model, device=None, dtype=arguments.dtype)
     choices = {f"last {n} unguided": SampleSettings(unguided_scales=n) for n in arguments.unguided}
     choices["no guidance"] = SampleSettings(guidance=0.0)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in choices}
@@ -54,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         restored(default, image)  # the warm-up
         for name, settings in choices.items():
             expected, base = restored(default, image)
-            result, took = restored(VARSRRestorer(model, settings), image)
+            result, took = restored(replace(default, sampling=settings), image)
             true = psnr(result, truth) if truth is not None else float("nan")
             found[name].append((took / base, psnr(result, expected), true))
         plain.append(psnr(expected, truth) if truth is not None else float("nan"))

@@ -18,8 +18,8 @@ from tools.random_checkpoint import (
     tokenizer_shapes,
     transformer_shapes,
 )
-from varsr_core.checkpoint import load_checkpoint
-from varsr_core.varsr.release import NANO_FILE
+from varsr_core.checkpoint import read_model
+from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.weights import convert
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,7 +41,7 @@ def chosen_weights(arguments: argparse.Namespace) -> dict[str, Tensor]:
     """By our names: of --size, else of --model."""
     if arguments.size:
         return convert(release(arguments.size))
-    return load_checkpoint([arguments.model]).tensors
+    return read_model(arguments.model).tensors
 
 
 def read_picture(path: Path) -> Tensor:

@@ -24,9 +24,8 @@ from tools.benchmarks.common import PeakMemory, read_picture
 from tools.benchmarks.plain_varsr import restore
 from tools.host import NEWEST, PHOTOGRAPH, ROOT, comfyui, in_environment, node
 from tools.random_checkpoint import RELEASED, random_weights, tokenizer_shapes, transformer_shapes
-from varsr_core.checkpoint import load_checkpoint
+from varsr_core import load_model
 from varsr_core.images.resize import resize
-from varsr_core.varsr.weights import build_model
 
 NEEDED_BYTES = 18e9
 
@@ -108,7 +107,7 @@ def _plain_seconds(files: tuple[Path, Path]) -> float:
 
 
 def time_plain(files: list[str]) -> float:
-    tokenizer = build_model(load_checkpoint([Path(file) for file in files]).tensors)
+    tokenizer = load_model(files[1], device=None, dtype="fp32").model
     stored = torch.load(files[1], mmap=True, weights_only=True)["trainer"]["var_wo_ddp"]
     # Read into memory beforehand, as the public code has them when it starts.
     weights = {name: tensor.clone() for name, tensor in stored.items()}

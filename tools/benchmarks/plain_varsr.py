@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from varsr_core.varsr.ddpm import ddpm_steps
+from varsr_core.varsr.refiner import ddpm_steps
 
 Weights = dict[str, Tensor]
 GRID, EPS = 32, 1e-6

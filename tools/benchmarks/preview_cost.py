@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tools.host import NEWEST, comfyui, in_environment, node
 
 if TYPE_CHECKING:
-    from comfy_server import ComfyServer
+    from helpers.comfyui.server import ComfyServer
 
 
 def timed(server: ComfyServer, graph: dict, seed: int, preview_method: str) -> tuple[float, int]:

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from models import reference_weights
 from PIL import Image
 from torch import Tensor
 
+from helpers.models import reference_weights
 from tools.benchmarks.common import SIZES, read_picture
-from varsr_core.checkpoint import load_checkpoint
+from varsr_core import load_model
 from varsr_core.images.output_size import OutputSize
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling.canvas import Canvas
@@ -143,12 +143,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    weights = (
-        load_checkpoint([arguments.model]).tensors
-        if arguments.model
-        else convert(reference_weights(SIZES["small"]))
-    )
-    restorer = VARSRRestorer(build_model(weights))
+    if arguments.model:
+        restorer = load_model(arguments.model, device=None, dtype="fp32")
+    else:
+        restorer = VARSRRestorer(build_model(convert(reference_weights(SIZES["small"]))))
     rows = []
     for mode in arguments.modes:
         tiling = Tiling(mode, arguments.overlap)

@@ -15,9 +15,9 @@ import time
 import torch
 
 from tools.benchmarks.common import DTYPES, add_model_options, chosen_weights
+from varsr_core import UpscaleSettings, upscale
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
-from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model
 

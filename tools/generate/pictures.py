@@ -24,9 +24,10 @@ from tools.generate.template_graphs import TEMPLATES as GRAPHS
 from tools.host import NEWEST, PHOTOGRAPH, comfyui, in_environment
 
 if TYPE_CHECKING:
-    from comfy_page import ComfyPage
-    from comfy_server import ComfyServer
     from PIL.Image import Image
+
+    from helpers.comfyui.page import ComfyPage
+    from helpers.comfyui.server import ComfyServer
 
 TEMPLATES = ROOT / "example_workflows"
 IMAGES = ROOT / "web" / "docs" / "images"
@@ -164,7 +165,7 @@ def help_pictures(server: ComfyServer) -> None:
 
 def graph_pictures(server: ComfyServer, browser: Path, others: list[str]) -> None:
     """Nodes whose model is not at hand, each in its template, and whole templates."""
-    from comfy_page import launched, opened
+    from helpers.comfyui.page import launched, opened
 
     for name in NAMED:  # the page marks what is not there
         file = server.base / "models" / name

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint import DEFAULT_FAMILY, FAMILIES
 from ..errors import InputError
 from ..images.color_fix import COLOR_MODES
 from ..images.output_size import SIZE_MODES, OutputSize
 from ..runtime.dtypes import DTYPE_CHOICES
 from ..tiling.consistency import TILING_MODES, Tiling
 from ..upscaling import UpscaleSettings
-from .families import DEFAULT_FAMILY, FAMILIES
 from .inputs import Naming
 from .jobs import Work
 from .output_format import DEPTHS, FIELDS, FORMATS, OutputFormat

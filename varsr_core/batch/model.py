@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, load_checkpoint
+from ..checkpoint import FAMILIES, build_restorer, load_checkpoint
 from ..errors import CheckpointError
-from ..runtime.device import execution, pick_device, pick_dtype, tiles_that_fit
+from ..family import Checkpoint
+from ..runtime.device import execution, tiles_that_fit
+from ..runtime.execution import Execution
 from ..runtime.progress import ProgressFn
 from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
 from ..upscaling import upscale, upscale_each
-from .families import FAMILIES
 from .jobs import Work
 
 
@@ -36,12 +37,9 @@ class Model:
         if work.threads:
             torch.set_num_threads(work.threads)
         self.work = work
-        self.family = FAMILIES[work.family]
-        self.device = pick_device(work.device)
-        dtype = pick_dtype(work.dtype, self.device)
-        self.network = self.family.build(read_model(work), dtype).to(self.device)
-        self.tile_bytes = self.family.tile_bytes(self.network, work.choices)
-        self.restorer = self.family.restorer(self.network, work.choices)
+        self.restorer = build_restorer(
+            read_model(work), device=work.device, dtype=work.dtype, choices=work.choices
+        )
 
     def canvas(self, pixels: Tensor) -> Canvas:
         """Of pictures (B, C, H, W). Raises InputError for what cannot be restored."""
@@ -50,7 +48,7 @@ class Model:
 
     def batch(self) -> PictureBatch:
         """As many pictures as now fit on the device together."""
-        return PictureBatch(tiles_that_fit(self.device, self.tile_bytes))
+        return PictureBatch(tiles_that_fit(self.restorer.device, self.restorer.tile_bytes))
 
     def restore_each(
         self, images: Sequence[Tensor], masks: Sequence[Tensor] | None, on_progress: ProgressFn
@@ -63,7 +61,7 @@ class Model:
             seed=self.work.seed,
             settings=self.work.settings,
             masks=masks,
-            execution=execution(self.device, self.tile_bytes, on_progress),
+            execution=self._execution(on_progress),
         )
 
     def restore(self, pixels: Tensor, mask: Tensor | None, on_progress: ProgressFn) -> Tensor:
@@ -75,5 +73,8 @@ class Model:
             seed=self.work.seed,
             settings=self.work.settings,
             mask=mask,
-            execution=execution(self.device, self.tile_bytes, on_progress),
+            execution=self._execution(on_progress),
         )
+
+    def _execution(self, on_progress: ProgressFn) -> Execution:
+        return execution(self.restorer.device, self.restorer.tile_bytes, on_progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,3 +36,7 @@ class LazyTensor:
     def to(self, dtype: torch.dtype) -> Tensor:
         """The tensor in another dtype."""
         return self.detach().to(dtype)
+
+
+StateDict = Mapping[str, Tensor | LazyTensor]
+"""Weights by name."""

@@ -16,11 +16,9 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .atomic import whole_file
-from .lazy_tensor import LazyTensor
+from .lazy_tensor import LazyTensor, StateDict
 
 logger = logging.getLogger(__name__)
-
-StateDict = dict[str, Tensor]
 
 ALIGNMENT = 64  # bytes, of the first tensor in a file
 PICKLES = (".pth", ".pt", ".ckpt")
@@ -46,7 +44,7 @@ def with_partner(path: Path, partner: str) -> list[Path]:
     return [path]
 
 
-def read_tensors(path: Path) -> tuple[list[StateDict], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
     """Every group of named tensors in a file, mapped into memory, and the file's metadata.
 
     A safetensors file holds one group; a pickle may nest several (weights, optimiser state).
@@ -59,7 +57,7 @@ def read_tensors(path: Path) -> tuple[list[StateDict], dict[str, str]]:
     return list(_groups(_read_pickle(path))), {}
 
 
-def _read_safetensors(path: Path) -> tuple[list[StateDict], dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -104,7 +102,7 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _groups(value: Any) -> Iterator[StateDict]:
+def _groups(value: Any) -> Iterator[dict[str, Tensor]]:
     """Dictionaries of named tensors, wherever they are nested."""
     if not isinstance(value, Mapping):
         return
@@ -117,7 +115,7 @@ def _groups(value: Any) -> Iterator[StateDict]:
 
 def write_safetensors(
     path: Path,
-    tensors: Mapping[str, Tensor | LazyTensor],
+    tensors: StateDict,
     metadata: Mapping[str, str],
     *,
     cast: Callable[[str, Tensor | LazyTensor], torch.dtype],
@@ -157,7 +155,7 @@ def write_safetensors(
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             for name, tensor in ordered:
                 data = tensor.detach().to("cpu", cast(name, tensor)).contiguous()
-                file.write(data.reshape(-1).view(torch.uint8).numpy())
+                file.write(data.reshape(-1).view(torch.uint8).numpy().data)
                 on_written(data.nbytes)
     except OSError as error:
         raise CheckpointError(f"{path} could not be written ({error.strerror})") from error

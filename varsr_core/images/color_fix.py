@@ -94,14 +94,14 @@ def low_band(image: Tensor) -> Tensor:
     return image
 
 
-def measure(image: Tensor, mode: str) -> Moments | None:
-    """What `mode` moves as a whole: RGB, L* / 100 or nothing, of the picture (1, 3, H, W).
+def measure(image: Tensor, mode: str) -> Moments:
+    """What `mode` moves as a whole: RGB, L* / 100 or (wavelet) nothing, of (1, 3, H, W).
 
     Strips are merged pairwise (Chan, Golub and LeVeque 1983), which loses no digits to a sum of
     squares that is large beside the variance.
     """
     if mode == "wavelet":
-        return None
+        return Moments(torch.zeros(1), torch.ones(1))
     pixels, mean, squares = 0, torch.zeros(1), torch.zeros(1)
     for strip in strips(*image.shape[2:]):
         part = image[:, :, strip.rows]
@@ -136,8 +136,8 @@ def _fix(
     reference: Tensor,
     mode: str,
     strip: Strip,
-    found: Moments | None,
-    wanted: Moments | None,
+    found: Moments,
+    wanted: Moments,
 ) -> Tensor:
     """(1, 3, rows, W), the corrected rows of one picture; values may leave [0, 1]."""
     if mode == "adain":

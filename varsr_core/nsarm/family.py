@@ -1,16 +1,28 @@
-"""NSARM's files: which part of a model a group of tensors is, and how the parts make a model."""
+"""All that the rest of the pack must know of NSARM: its files, how it is built, its options."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import CheckpointError
-from ..family import Family, StateDict
-from .model import check_weights, fix_dtype
-from .release import AUTOENCODER_FILE, TRANSFORMER_FILE
+from ..family import Family
+from ..files.lazy_tensor import StateDict
+from ..files.tensors import with_partner
+from .model import NSARM, build_model, check_weights, fix_dtype
+from .restorer import NSARMRestorer
 from .row_scaled import pack
+from .sampling import DOWNSAMPLINGS, SampleSettings
+from .text_files import load_text
 from .weights import convert
+
+TRANSFORMER_FILE = "NSARM.pth"  # handed out in pieces
+AUTOENCODER_FILE = "infinity_vae_d56_f8_14_patchify.pth"
 
 COMPLETE, TRANSFORMER, MAPS, AUTOENCODER = (
     "complete model", "transformer", "map network", "autoencoder"
@@ -84,4 +96,75 @@ def _convert(parts: Mapping[str, StateDict]) -> StateDict:
         raise CheckpointError(f"tensors of the wrong shape: {error}") from error
 
 
-NSARM_FAMILY = Family("nsarm", "NSARM", COMPLETE, split, assemble, fix_dtype, pack)
+def model_files(path: Path) -> list[Path]:
+    """The files of a model: a release's transformer takes the autoencoder that lies beside it."""
+    return with_partner(path, AUTOENCODER_FILE)
+
+
+@dataclass(frozen=True)
+class NSARMChoices:
+    """What the user chooses of NSARM, beside what every family has.
+
+    text:  path of a prompt's features, or ""
+    text_hash: of what is in it
+    """
+
+    sampling: SampleSettings = SampleSettings()
+    text: str = ""
+    text_hash: str = ""
+
+
+def _restorer(model: NSARM, choices: NSARMChoices | None) -> NSARMRestorer:
+    choices = choices or NSARMChoices()
+    features = load_text(Path(choices.text)).features if choices.text else None
+    return NSARMRestorer(model, choices.sampling, features)
+
+
+def _add_to(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("NSARM")
+    defaults = SampleSettings()
+    for flag, default, text in (
+        ("--temperature", defaults.temperature, "spread of the draw of every bit; 0 draws none"),
+        ("--top-p", defaults.top_p, "bits more certain than this are not drawn"),
+        ("--guidance", defaults.guidance, "push towards the text; 1 is off and halves the work"),
+    ):
+        group.add_argument(flag, type=float, default=default, help=f"{text} (default: %(default)s)")
+    group.add_argument(
+        "--downsampling",
+        choices=DOWNSAMPLINGS,
+        default=defaults.downsampling,
+        help="how the picture so far is shrunk for the next scale (default: %(default)s)",
+    )
+    group.add_argument(
+        "--text",
+        metavar="FILE",
+        help="features of a prompt, as NSARM Encode Text saves them (default: no text)",
+    )
+
+
+def _choices(arguments: Namespace) -> NSARMChoices:
+    names = ("temperature", "top_p", "guidance", "downsampling")
+    sampling = SampleSettings(**{name: getattr(arguments, name) for name in names})
+    if arguments.text is None:
+        return NSARMChoices(sampling)
+    path = Path(os.path.abspath(arguments.text))
+    load_text(path)  # what is wrong with it is told before the model is loaded
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return NSARMChoices(sampling, str(path), digest)
+
+
+NSARM_FAMILY = Family(
+    name="nsarm",
+    title="NSARM",
+    default=None,
+    files=model_files,
+    complete=COMPLETE,
+    split=split,
+    assemble=assemble,
+    fix_dtype=fix_dtype,
+    build=build_model,
+    restorer=_restorer,
+    add_to=_add_to,
+    choices=_choices,
+    pack=pack,
+)

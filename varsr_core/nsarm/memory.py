@@ -15,6 +15,11 @@ LIVE_ROWS = 14  # copies in the dtype of the model, keys and values of all scale
 TEXT_TOKENS = 160  # of a caption; its keys and values are kept for all blocks
 
 
+def tile_bytes(model: NSARM, texts: int) -> int:
+    """Peak bytes of one tile, whichever part works; weights not counted. texts: as below."""
+    return max(encoding_bytes(model), sampling_bytes(model, texts), decoding_bytes(model))
+
+
 def encoding_bytes(model: NSARM) -> int:
     """Peak bytes of one tile in the encoder and the map network; weights not counted."""
     pixels, maps = model.config.lq_size**2, model.config.maps

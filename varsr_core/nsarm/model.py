@@ -7,8 +7,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..family import StateDict, check_fit
-from ..files.lazy_tensor import LazyTensor
+from ..family import check_fit
+from ..files.lazy_tensor import LazyTensor, StateDict
 from ..nn.float8 import FLOAT8
 from ..nn.linear_preview import LinearPreview
 from .config import FORCED, PATCH, SCHEDULE, NSARMConfig, infer_config

@@ -13,6 +13,7 @@ from ..nn.linear_preview import fit_preview
 from ..tiling.group_norm import NormFn
 from ..tiling.noise import TileSeed
 from .config import FORCED
+from .memory import tile_bytes
 from .model import NSARM
 from .sampling import SampleSettings, SampleState, force_scales, sample_scale, start_sampling
 from .text import TextState
@@ -61,7 +62,7 @@ class NSARMDecoder:
 
 @dataclass(frozen=True)
 class NSARMRestorer:
-    """The forced scales, then one scale after the other; see `Restorer` in restoring.py.
+    """The forced scales, then one scale after the other; see `Restorer` in tiling/restorer.py.
 
     features: (n, text width) of a prompt, or None for what the model learned for no text
     bring:    called before a part of the model works
@@ -88,6 +89,16 @@ class NSARMRestorer:
     @property
     def align(self) -> int:
         return self.model.config.vae.downsampling
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.transformer.parameters()).device
+
+    @property
+    def tile_bytes(self) -> int:
+        return tile_bytes(
+            self.model, 1 if self.features is None or self.sampling.guidance == 1 else 2
+        )
 
     @property
     def steps(self) -> int:

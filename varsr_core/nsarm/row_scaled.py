@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..family import StateDict
-from ..files.lazy_tensor import LazyTensor
+from ..files.lazy_tensor import LazyTensor, StateDict
 from ..nn.float8 import FLOAT8, quantise, row_scales
 from .config import is_packed
 from .text import Table

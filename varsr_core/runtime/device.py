@@ -7,7 +7,7 @@ import torch
 from ..errors import InputError
 from .dtypes import cpu_dtype, named_dtype
 from .execution import Execution, tiles_at_once
-from .progress import ProgressFn
+from .progress import ProgressFn, silent
 
 SLOW_HALVES = ("GTX 16", "T500", "T550", "T600", "MX450", "MX550")  # fp16 of these gives NaN
 
@@ -46,7 +46,7 @@ def tiles_that_fit(device: torch.device, tile_bytes: int) -> int:
     return tiles_at_once(tile_bytes, _free_bytes(device))
 
 
-def execution(device: torch.device, tile_bytes: int, on_progress: ProgressFn) -> Execution:
+def execution(device: torch.device, tile_bytes: int, on_progress: ProgressFn = silent) -> Execution:
     """How the core runs; the model must be on the device already."""
     return Execution(
         device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,34 +22,66 @@ class Restorer(Protocol[State]):
     @property
     def tile_size(self) -> int:
         """Side of the tiles it restores, in pixels."""
+        ...
 
     @property
     def reduction(self) -> int:
         """Pixels of the output, along a side, for one pixel of the picture it is given."""
+        ...
 
     @property
     def align(self) -> int:
         """Pixels per cell of the latent: tiles start at multiples of it; a multiple of reduction"""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        ...
+
+    @property
+    def tile_bytes(self) -> int:
+        """Memory that work on one tile takes beside the weights."""
+        ...
 
     @property
     def steps(self) -> int:
         """How many steps one tile takes: each scale, and the refiner where there is one."""
+        ...
 
     def describe(self, k: int) -> str:
         """What step k does, in the user's words."""
+        ...
 
     def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> State:
         """lq: (N, 3, side, side) in [0, 1], side tile_size / reduction; one seed per tile."""
+        ...
 
     def step(self, state: State, k: int) -> None:
         """One scale, or the refiner."""
+        ...
 
     def preview(self, latent: Tensor) -> Tensor:
         """What a latent shows, cheaply; see PreviewFn."""
+        ...
 
     @property
     def decoder(self) -> TileDecoder:
         """From latents to pixels."""
+        ...
+
+
+def restore(restorer: Restorer[Any], lq: Tensor, seeds: Sequence[TileSeed]) -> Tensor:
+    """Low-quality tiles to restored ones: the method, without tiling, retries and previews.
+
+    lq:     (N, 3, side, side) in [0, 1], side tile_size / reduction
+    seeds:  one per tile
+    returns (N, 3, tile_size, tile_size) in [0, 1]
+    """
+    state = restorer.start(lq, seeds)
+    for k in range(restorer.steps):
+        restorer.step(state, k)
+    return restorer.decoder.decode(state.latent)
 
 
 class RestoringWork:

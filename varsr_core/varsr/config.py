@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import CheckpointError
-from ..family import StateDict, count_numbered
+from ..family import count_numbered
+from ..files.lazy_tensor import StateDict
 from ..nn.schedule import ScaleSchedule
 
 NORM_GROUPS = 32  # of the released tokenizer

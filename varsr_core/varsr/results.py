@@ -72,15 +72,15 @@ class TokenPyramid:
     @staticmethod
     def concatenate(parts: Sequence[TokenPyramid]) -> TokenPyramid:
         """Pyramids of consecutive tiles as one."""
-        first = parts[0]
 
         def join(tensors: Sequence[Tensor | None]) -> Tensor | None:
-            return None if tensors[0] is None else torch.cat(list(tensors))
+            there = [tensor for tensor in tensors if tensor is not None]
+            return torch.cat(there) if there else None
 
         return replace(
-            first,
-            token_ids=tuple(map(join, zip(*(p.token_ids for p in parts), strict=True))),
-            latents=tuple(map(join, zip(*(p.latents for p in parts), strict=True))),
+            parts[0],
+            token_ids=tuple(map(torch.cat, zip(*(p.token_ids for p in parts), strict=True))),
+            latents=tuple(map(torch.cat, zip(*(p.latents for p in parts), strict=True))),
             hidden=join([p.hidden for p in parts]),
             refined=join([p.refined for p in parts]),
         )

@@ -6,7 +6,6 @@ tiles beyond N, of progress bars or of devices: see `varsr/stages.py`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,69 +14,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..nn.kv_cache import KVCache
-from ..nn.schedule import GUIDANCE_SCHEDULES, GuidanceSchedule, ScaleSchedule
 from ..nn.token_sampling import draw_tokens, guide
 from ..tiling.noise import TileSeed, derive_seed, draw_normal, draw_uniform
-from .ddpm import DIFFUSION_STEPS
 from .model import VARSR
 from .refiner import sample_residual
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """The user's choices for next-scale sampling; defaults are the published ones for one tile."""
-
-    guidance: float = 6.0  # strength at the last scale; 0 turns it off and halves the work
-    guidance_schedule: GuidanceSchedule = "linear"
-    top_k: int = 1  # 1: greedy; 0: all tokens
-    top_p: float = 1.0  # 1: all tokens
-    temperature: float = 1.0  # 0: greedy
-    quality_class: int = 0  # of the positive rows
-    unguided_scales: int = 0  # last scales without guidance, and without its half of the work
-
-    def __post_init__(self) -> None:
-        schedules = ", ".join(GUIDANCE_SCHEDULES)
-        _check("guidance", self.guidance, 0 <= self.guidance < math.inf, "0 or more")
-        _check(
-            "guidance_schedule",
-            self.guidance_schedule,
-            self.guidance_schedule in GUIDANCE_SCHEDULES,
-            f"one of {schedules}",
-        )
-        _check("top_k", self.top_k, self.top_k >= 0, "0 or more")
-        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
-        _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")
-        _check("unguided_scales", self.unguided_scales, self.unguided_scales >= 0, "0 or more")
-
-    def strength(self, schedule: ScaleSchedule, scale: int) -> float:
-        """Of guidance at one scale; 0 where the negative rows have no say."""
-        if scale >= schedule.num_scales - self.unguided_scales:
-            return 0.0
-        return self.guidance * schedule.guidance_ratio(scale, self.guidance_schedule)
-
-    def guided_scales(self, schedule: ScaleSchedule) -> int:
-        """How many first scales run with negative rows: up to the last one they have a say in."""
-        scales = range(schedule.num_scales)
-        return max((k + 1 for k in scales if self.strength(schedule, k) > 0), default=0)
-
-
-@dataclass(frozen=True)
-class RefineSettings:
-    """The user's choices for the refiner; defaults are the published ones."""
-
-    guidance: float = 6.0
-    steps: int = 10
-    strength: float = 1.0  # factor on the residual; 0 returns the input
-
-    def __post_init__(self) -> None:
-        _check("guidance", self.guidance, 0 <= self.guidance < math.inf, "0 or more")
-        _check("steps", self.steps, 2 <= self.steps <= DIFFUSION_STEPS, f"2 to {DIFFUSION_STEPS}")
-        _check("strength", self.strength, math.isfinite(self.strength), "a finite number")
-
-
-def _check(name: str, value: object, valid: bool, expected: str) -> None:
-    if not valid:
-        raise InputError(f"{name} is {value!r}; {expected} is expected")
+from .settings import RefineSettings, SampleSettings
 
 
 @dataclass
@@ -89,8 +30,8 @@ class SampleState:
     guided_scales: how many first scales run with negative rows; then they are dropped
     seeds:     one per tile
     latents:   (N, C, S, S) float32 after each step, behind the empty one that starts
-    token_ids: of each scale so far
     hidden:    (rows, side * side, D) of the scale before, at the last scale the refiner's input
+    token_ids: of each scale so far
     """
 
     prefix: Tensor
@@ -99,8 +40,8 @@ class SampleState:
     cache: KVCache
     seeds: Sequence[TileSeed]
     latents: list[Tensor]
+    hidden: Tensor
     token_ids: list[Tensor] = field(default_factory=list)
-    hidden: Tensor | None = None
 
     @property
     def latent(self) -> Tensor:
@@ -121,8 +62,7 @@ class SampleState:
 
     @property
     def nbytes(self) -> int:
-        held = [self.prefix, *self.latents, *self.token_ids]
-        held += [] if self.hidden is None else [self.hidden]
+        held = [self.prefix, *self.latents, *self.token_ids, self.hidden]
         return self.cache.nbytes + sum(tensor.nbytes for tensor in held)
 
     def rewind(self, k: int) -> None:
@@ -148,7 +88,7 @@ class SampleState:
             seeds=self.seeds[tiles],
             latents=[latent[numbers] for latent in self.latents],
             token_ids=[ids[numbers] for ids in self.token_ids],
-            hidden=None if self.hidden is None else self.hidden[rows],
+            hidden=self.hidden[rows],
         )
 
     def to(self, device: torch.device) -> SampleState:
@@ -159,7 +99,7 @@ class SampleState:
             cache=self.cache.to(device),
             latents=[latent.to(device) for latent in self.latents],
             token_ids=[ids.to(device) for ids in self.token_ids],
-            hidden=None if self.hidden is None else self.hidden.to(device),
+            hidden=self.hidden.to(device),
         )
 
 
@@ -183,6 +123,7 @@ def start_sampling(
         latents=[
             torch.zeros(tiles, config.tokenizer.latent_channels, side, side, device=prefix.device)
         ],
+        hidden=prefix.new_empty(len(classes), 0, prefix.shape[2]),
     )
 
 
@@ -239,6 +180,19 @@ def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleS
 def hidden_by_tile(model: VARSR, state: SampleState) -> Tensor:
     """The last hidden state as the refiner takes it: (N, rows, S * S, D) in the model's dtype."""
     return state.hidden.unflatten(0, (-1, state.tiles)).transpose(0, 1).to(model.dtype)
+
+
+def refine(
+    model: VARSR,
+    latent: Tensor,
+    hidden: Tensor,
+    last_ids: Tensor,
+    seeds: Sequence[TileSeed],
+    settings: RefineSettings,
+) -> Tensor:
+    """The latent after the last scale, (N, C, S, S), with what quantization lost."""
+    noise = refiner_noise(model, seeds, settings.steps).to(latent.device)
+    return latent + refine_latent(model, hidden, last_ids, noise, settings)
 
 
 def refine_latent(

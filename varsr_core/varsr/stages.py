@@ -6,7 +6,8 @@ Each stage takes what the one before it made. `restorer.py` runs the same functi
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,15 +18,15 @@ from ..runtime.execution import Execution, ReportFn, Session
 from ..tiling.canvas import Canvas
 from ..tiling.consistency import Tiling
 from ..tiling.grid import TileGrid
-from ..tiling.noise import tile_seeds
+from ..tiling.noise import TileSeed, tile_seeds
 from ..tiling.preview import Preview
 from ..tiling.scheduler import TileLoop, TileWork
 from ..tiling.stages import check_made_by, decode_latents, each_tile
 from .decoding import VARSRDecoder, linear_preview
 from .model import VARSR
+from .restorer import SamplingWork
 from .results import Prefix, TokenPyramid
-from .sampling import RefineSettings, SampleSettings
-from .work import RefiningWork, SamplingWork
+from .sampling import RefineSettings, SampleSettings, refine
 
 
 @torch.inference_mode()
@@ -105,18 +106,29 @@ def sample_tokens(
 
 @torch.inference_mode()
 def refine_tokens(
-    model: VARSR, tokens: TokenPyramid, settings: RefineSettings, seed: int, execution: Execution
+    model: VARSR,
+    tokens: TokenPyramid,
+    settings: RefineSettings,
+    seed: int,
+    execution: Execution,
+    *,
+    unguided_scales: int = 0,
 ) -> TokenPyramid:
-    """Adds the continuous residual; replaces the one of an earlier run."""
-    _check_refinable(model, tokens, settings)
+    """Adds the continuous residual; replaces the one of an earlier run.
+
+    unguided_scales: how many last scales the model of this run samples without guidance; if any,
+                     tokens without negative rows are refined without guidance
+    """
+    hidden = _hidden(model, tokens)
+    settings = settings.for_rows(hidden.shape[1], intended=unguided_scales > 0)
     if settings.strength == 0:
         return replace(tokens, refined=None)
     canvas = tokens.canvas
     session = Session(execution, canvas.tiles)
     seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
-    work = RefiningWork(model, tokens, settings, seeds, session.device)
+    work = RefiningWork(model, tokens, hidden, settings, seeds, session.device)
     latents = _loop(model, work, canvas, session).run()
-    return replace(tokens, refined=latents[-1].to(tokens.hidden.device))
+    return replace(tokens, refined=latents[-1].to(hidden.device))
 
 
 @torch.inference_mode()
@@ -199,7 +211,8 @@ def _geometry(canvas: Canvas) -> tuple[int, int, int, TileGrid]:
     return canvas.images, canvas.height, canvas.width, canvas.grid
 
 
-def _check_refinable(model: VARSR, tokens: TokenPyramid, settings: RefineSettings) -> None:
+def _hidden(model: VARSR, tokens: TokenPyramid) -> Tensor:
+    """What the refiner needs beside tokens; InputError where it is not there."""
     check_model(model, tokens.fingerprint, "tokens")
     if tokens.hidden is None:
         raise InputError(
@@ -207,9 +220,59 @@ def _check_refinable(model: VARSR, tokens: TokenPyramid, settings: RefineSetting
             "hidden state of the last one (encoded, or stopped early); the refiner needs it. Run "
             "VARSR Next-Scale Sample to the last scale first"
         )
-    if settings.guidance and settings.strength and tokens.hidden.shape[1] < 2:
-        raise InputError(
-            f"guidance {settings.guidance:g} needs tokens that were sampled with guidance; these "
-            "were sampled without, at the last scale at least. Sample with guidance first, or set "
-            "this guidance to 0"
-        )
+    return tokens.hidden
+
+
+@dataclass
+class RefiningState:
+    """Tiles before the refiner's only step, or after it."""
+
+    latent: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.latent.nbytes
+
+    def select(self, tiles: slice) -> RefiningState:
+        return RefiningState(self.latent[tiles].clone())
+
+    def to(self, device: torch.device) -> RefiningState:
+        return RefiningState(self.latent.to(device))
+
+    def rewind(self, k: int) -> None:
+        """Nothing to forget: the step sets the latent anew."""
+
+
+class RefiningWork:
+    """The refiner, as a run of one step."""
+
+    steps, settled = 1, 0
+
+    def __init__(
+        self,
+        model: VARSR,
+        tokens: TokenPyramid,
+        hidden: Tensor,
+        settings: RefineSettings,
+        seeds: Sequence[TileSeed],
+        device: torch.device,
+    ) -> None:
+        self.model, self.tokens, self.hidden, self.settings = model, tokens, hidden, settings
+        self.seeds, self.device = seeds, device
+
+    def describe(self, k: int) -> str:
+        return "refiner"
+
+    def start(self, numbers: Sequence[int]) -> RefiningState:
+        return RefiningState(self.tokens.latents[-1][list(numbers)].to(self.device))
+
+    def step(self, state: RefiningState, numbers: Sequence[int], k: int) -> None:
+        part = list(numbers)
+        seeds = [self.seeds[number] for number in part]
+        hidden = self.hidden[part].to(self.device)
+        ids = self.tokens.token_ids[-1][part].to(self.device)
+        latent = self.tokens.latents[-1][part].to(self.device)
+        state.latent = refine(self.model, latent, hidden, ids, seeds, self.settings)
+
+    def finish(self, state: RefiningState, numbers: Sequence[int]) -> None:
+        """Nothing but the latents is wanted."""

@@ -13,7 +13,7 @@ from ..optional import import_av
 
 FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
 # Those where frames after a key frame were found to be the same, whether or not what lies before
-# it was read (tests/unit/test_film_reader.py). Of others all is read from the beginning.
+# it was read (tests/unit/batch/test_film_reader.py). Of others all is read from the beginning.
 SEEKABLE = {
     "av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
 }  # fmt: skip

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...varsr.ddpm import DIFFUSION_STEPS, DDPMStep, ddpm_steps
-from ...varsr.refiner import Refiner
+from ...varsr.refiner import DIFFUSION_STEPS, DDPMStep, Refiner, ddpm_steps
 
 REPEATS = 4  # timesteps drawn for each target
 HALF_BIN = 1 / 255  # half the width of a data bin, for the likelihood of the last step

@@ -1,0 +1,1 @@
+"""What tests share: tiny models, files of every kind, a ComfyUI to talk to."""

@@ -1,0 +1,170 @@
+"""Every node has a help page that names its inputs, and quotes only errors that the code raises."""
+
+import ast
+import re
+from functools import cache
+
+import pytest
+
+from helpers.paths import ROOT
+
+DOCS = ROOT / "web" / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+HEADINGS = ["When to use it", "Inputs", "Outputs", "Example", "Troubleshooting"]
+REPOSITORY = "https://github.com/comfyui-varsr/ComfyUI-VARSR"
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def schemas():
+    """Node id -> the call that makes its schema."""
+    calls = [
+        node
+        for path in sorted((ROOT / "nodes").rglob("*.py"))
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+    ]
+    return {
+        word.value.value: call for call in calls for word in call.keywords if word.arg == "node_id"
+    }
+
+
+NODES = schemas()
+
+
+@cache
+def shared_inputs():
+    """Functions of nodes/inputs.py and of the families' own inputs.py by name."""
+    trees = map(tree_of, (ROOT / "nodes").rglob("inputs.py"))
+    found = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: node for node in found}
+
+
+def input_names(node):
+    """Names of the inputs that a schema makes, itself or by shared functions."""
+    found = set()
+    for part in ast.walk(node):
+        shared = shared_inputs().get(ast.unparse(part).removeprefix("inputs."))
+        if shared and isinstance(part, ast.Name | ast.Attribute):
+            found |= input_names(shared)
+        if not isinstance(part, ast.Call):
+            continue
+        called = shared_inputs().get(ast.unparse(part.func).removeprefix("inputs."))
+        defaults = called.args.defaults if called else []
+        found |= {value.value for value in (part.args or defaults)[:1] if is_text(value)}
+    return found
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def page_of(node_id):
+    return (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
+
+
+def section(text, heading):
+    """What stands under a heading, up to the next one of its rank."""
+    return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+
+
+@cache
+def messages():
+    """All texts of the code, with … for what is filled in."""
+    paths = [*(ROOT / "nodes").rglob("*.py"), *(ROOT / "varsr_core").rglob("*.py")]
+    found = []
+    for path in paths:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "…" for p in node.values]
+                found.append("".join(parts))
+            elif is_text(node):
+                found.append(node.value)
+    return found
+
+
+def test_nodes_and_their_inputs_are_found_in_the_source():
+    assert len(NODES) >= 9
+    assert input_names(NODES["VARSR_Decode"]) == {"model", "tokens"}
+    assert {"seed", "top_k", "first_scale"} <= input_names(NODES["VARSR_Sample"])
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_node_has_a_page(node_id):
+    assert (DOCS / f"{node_id}.md").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_belongs_to_a_node(page):
+    """As ComfyUI looks for it: <node id>.md or <node id>/<language>.md."""
+    node_id = page.stem if page.parent == DOCS else page.parent.name
+    assert node_id in NODES
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_page_has_its_sections(node_id):
+    text = page_of(node_id)
+    assert text.startswith("# ")
+    found = [heading for heading in re.findall(r"^## (.*)$", text, re.M) if heading in HEADINGS]
+    assert found == HEADINGS
+    for heading in HEADINGS:
+        assert section(text, heading).strip(), heading
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_page_shows_an_example(node_id):
+    assert f"](images/{node_id}.webp)" in section(page_of(node_id), "Example")
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_page_is_titled_as_the_node(node_id):
+    (title,) = (w.value.value for w in NODES[node_id].keywords if w.arg == "display_name")
+    assert page_of(node_id).startswith(f"# {title}\n")
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_page_names_the_inputs_of_the_source(node_id):
+    told = section(page_of(node_id), "Inputs")
+    assert not [name for name in input_names(NODES[node_id]) if f"- **{name}**" not in told]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_quoted_errors_are_raised_somewhere(page):
+    """Code at the start of a line of troubleshooting is a part of an error's text."""
+    lines = section(page.read_text(encoding="utf-8"), "Troubleshooting").strip().splitlines()
+    quoted = [
+        quote
+        for line in lines
+        for quote in re.findall(r"`([^`]+)`", re.match(r"- ((?:`[^`]+`(?:, )?)*)", line)[1])
+    ]
+    assert quoted
+    assert not [quote for quote in quoted if not any(quote in text for text in messages())]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_of_the_page_exist(page):
+    """ComfyUI looks for them from web/docs on, wherever the page lies."""
+    text = page.read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)", text)
+    pictures += re.findall(r"<(?:img|video|source)[^>]*\ssrc=[\"']([^\"']+)", text)
+    assert not [name for name in pictures if not (DOCS / name).is_file()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_page_are_whole_and_known(page):
+    """A relative link would be one of ComfyUI's own page, so all are full addresses."""
+    for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://"), link
+        address, _, anchor = link.partition("#")
+        if anchor:
+            assert address == REPOSITORY
+            assert anchor in headings_of_the_readme(), link
+
+
+def headings_of_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}

@@ -1,0 +1,64 @@
+"""What is shipped of a run: its model, moved along two ways."""
+
+import importlib.util
+import sys
+
+import pytest
+import torch
+
+from helpers import models
+from helpers.paths import TOOLS
+from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
+from varsr_core.training.run import MODEL_FILE
+from varsr_core.varsr.family import VARSR_FAMILY
+
+TOOL = TOOLS / "train_default.py"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("train_default", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    path = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = path
+    return module
+
+
+def saved(path, seed):
+    tensors = models.converted_weights(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(
+        Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {}),
+        path,
+        torch.float32,
+        metadata={},
+    )
+    return tensors
+
+
+@pytest.mark.parametrize(("distance", "share"), [(1.0, 1.0), (0.25, 1.0), (1.0, 0.0), (0.5, -0.5)])
+def test_classes_and_decoder_go_their_share_of_the_way(tool, tmp_path, distance, share):
+    before = saved(tmp_path / "run" / "isr" / MODEL_FILE, 1)
+    after = saved(tmp_path / "run" / MODEL_FILE, 2)
+    tool.ship(tmp_path / "run", tmp_path / "out" / "model.safetensors", distance, share)
+    shipped = load_checkpoint([tmp_path / "out" / "model.safetensors"]).tensors
+    assert shipped.keys() == after.keys()
+    moved = set()
+    for name, tensor in shipped.items():
+        wanted = after[name]
+        if name.startswith(("decoder.", "post_quantizer.")):
+            wanted = before[name] + share * (after[name] - before[name])
+            moved.add(name.split(".")[0])
+        elif name.startswith("transformer.") and name.endswith(tool.CLASS_TABLES):
+            good, bad = after[name]
+            wanted = torch.stack((good, good + distance * (bad - good)))
+            moved.add(name.rsplit(".", 2)[1])
+        torch.testing.assert_close(tensor.float(), wanted.float(), rtol=2e-3, atol=2e-3)
+    assert moved >= {
+        "decoder",
+        "post_quantizer",
+        "class_embedding",
+        "modulation",
+        "head_modulation",
+    }
