@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from varsr_core.batch.__main__ import NOT_DONE
 from varsr_core.batch.__main__ import main as restore
 from varsr_core.batch.cli import parse
-from varsr_core.batch.output_format import PICTURE_FORMATS
+from varsr_core.batch.pictures.formats import PICTURE_FORMATS
 from varsr_core.errors import InputError
 from varsr_core.images.output_size import OutputSize
 
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> int:
     chosen, options = parser.parse_known_args(arguments)
     options = [str(chosen.low_quality), str(chosen.results), *options]
     try:
-        found = pairs(chosen.low_quality, chosen.references, parse(options).work.size)
+        found = pairs(chosen.low_quality, chosen.references, parse(options).options.size)
     except InputError as error:
         print(error)
         return NOT_DONE

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.each import each
 from helpers.nsarm_goldens import GREEDY, SIDES, model, recorded_codes, relative, start, trace
 from varsr_core.nsarm.bits import codes_of_bits, draw_bits, unpatch
 from varsr_core.nsarm.config import FORCED
@@ -22,7 +23,7 @@ def test_autoencoder_reads_the_low_quality_picture_as_recorded():
     assert relative(model().encode(lq), trace()["vae.raw_features"][:, :, 0]) < 1e-4
 
 
-@pytest.mark.parametrize("scale", range(FORCED))
+@each("scale", range(FORCED))
 def test_map_network_gives_the_recorded_maps_and_codes(scale):
     latent = trace()["vae.raw_features"][:, :, 0]
     assert relative(model().maps(latent)[scale], trace()[f"map.out.{scale}"]) < 1e-4
@@ -55,7 +56,7 @@ def fed():
         return found, cache, latent
 
 
-@pytest.mark.parametrize("scale", range(len(SIDES)))
+@each("scale", range(len(SIDES)))
 def test_scale_sees_and_says_what_was_recorded(fed, scale):
     words, hidden, logits = fed[0][scale]
     if scale:
@@ -70,7 +71,7 @@ def test_scale_sees_and_says_what_was_recorded(fed, scale):
     assert clear.float().mean() > 0.99
 
 
-@pytest.mark.parametrize("scale", range(FORCED, len(SIDES)))
+@each("scale", range(FORCED, len(SIDES)))
 def test_bits_become_the_recorded_codes(scale):
     side = SIDES[scale]
     bits = trace()[f"scale.{scale:02d}.sampled_bits_flat"].reshape(1, side * side, -1)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers import models
+from helpers.each import each
 from tools.random_checkpoint import MICRO
 from varsr_core.varsr.sampling import SampleSettings, next_hidden, start_sampling
 from varsr_core.varsr.weights import build_model, convert
@@ -120,16 +121,16 @@ def runs(weights):
     return ours, plain
 
 
-@pytest.mark.parametrize("row", [0, 1])
-@pytest.mark.parametrize("scale", range(len(SIDES)))
+@each("row", [0, 1])
+@each("scale", range(len(SIDES)))
 def test_hidden_state_equals_the_plain_one(runs, scale, row):
     ours, plain = runs
     found = ours[scale][0][row].double()
     torch.testing.assert_close(found, plain[row][scale][0], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("row", [0, 1])
-@pytest.mark.parametrize("scale", range(len(SIDES)))
+@each("row", [0, 1])
+@each("scale", range(len(SIDES)))
 def test_logits_equal_the_plain_ones(runs, scale, row):
     ours, plain = runs
     found = ours[scale][1][row].double()

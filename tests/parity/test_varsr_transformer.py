@@ -1,14 +1,15 @@
 """Logits and tokens with every scale fed the recorded latent."""
 
-import pytest
 import torch
+
+from helpers.each import each
 
 SCALES = range(10)
 CLEAR_MARGIN = 0.01  # below it, rounding may pick the other token
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("row", ["cond", "neg"])
+@each("scale", SCALES)
+@each("row", ["cond", "neg"])
 def test_logits_equal_the_recorded_ones(fed, golden, scale, row, record_property):
     recorded = golden[f"logits_{row}.{scale}"]
     ours = (fed.positive if row == "cond" else fed.negative)[scale][:, : recorded.shape[1]]
@@ -17,7 +18,7 @@ def test_logits_equal_the_recorded_ones(fed, golden, scale, row, record_property
     assert error <= 2e-4
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@each("scale", SCALES)
 def test_tokens_equal_the_recorded_ones_wherever_the_choice_is_clear(fed, golden, scale):
     best, second = fed.guided[scale].topk(2, dim=-1).values.unbind(-1)
     clear = best - second > CLEAR_MARGIN
@@ -36,7 +37,7 @@ def test_no_more_than_half_a_percent_of_the_fed_tokens_differ(fed, golden, recor
     assert different <= 0.005 * total
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@each("scale", SCALES)
 def test_recorded_tokens_add_up_to_the_recorded_latent(tiny, golden, scale):
     before = golden[f"f_hat.{scale - 1}"] if scale else torch.zeros(1, 32, 32, 32)
     with torch.inference_mode():

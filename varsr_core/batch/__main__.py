@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code, see arguments.DESCRIPTION."""
+    """Returns the exit code, see cli.DESCRIPTION."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return _run(parse(sys.argv[1:] if arguments is None else arguments))
@@ -31,10 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command) -> int:
-    remote = command.ray is not None
-    report = (JSONReport if command.as_json else BarReport)(remote)
-    pool = RayPool(command.ray, command.workers) if remote else one_by_one
-    result = run_batch(command.inputs, command.naming, command.work, pool, report)
+    report = (JSONReport if command.as_json else BarReport)(remote=command.ray is not None)
+    pool = one_by_one if command.ray is None else RayPool(command.ray, command.workers)
+    result = run_batch(command.inputs, command.naming, command.options, pool, report)
     return SOME_FAILED if result.failed else 0
 
 

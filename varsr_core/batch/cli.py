@@ -15,9 +15,9 @@ from ..images.output_size import SIZE_MODES, OutputSize
 from ..runtime.dtypes import DTYPE_CHOICES
 from ..tiling.consistency import TILING_MODES, Tiling
 from ..upscaling import UpscaleSettings
-from .inputs import Naming
-from .jobs import Work
-from .output_format import DEPTHS, FIELDS, FORMATS, OutputFormat
+from .naming import FIELDS, Naming
+from .options import Options
+from .output_format import DEPTHS, FORMATS, OutputFormat
 
 DEFAULT_MODEL = "default"
 MAX_SEED = 2**64 - 1
@@ -35,12 +35,12 @@ class Command:
     """What the user asked for.
 
     ray: address of a cluster, LOCAL for one of this machine alone, None for no Ray
-    workers: on Ray; 0 for one per GPU or CPU share
+    workers: on Ray; 0 for one per GPU, or per CPU where there is none
     """
 
     inputs: list[str]
     naming: Naming
-    work: Work
+    options: Options
     as_json: bool
     ray: str | None
     workers: int
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str]) -> Command:
     model = _model(found.model, found.family)
     by_scale = found.size_by == OutputSize.mode
     size = OutputSize(found.size_by, found.scale if by_scale else found.target)
-    work = Work(
+    options = Options(
         found.family,
         model,
         family.choices(found),
@@ -85,9 +85,9 @@ def parse(arguments: Sequence[str]) -> Command:
     )
     fields = {"scale": f"{size.value:g}", "seed": str(found.seed), "model": Path(model).stem}
     mask = None if found.mask is None else Path(os.path.abspath(found.mask))
-    naming = Naming(Path(os.path.abspath(found.output)), found.name, work.form, fields, mask)
+    naming = Naming(Path(os.path.abspath(found.output)), found.name, options.form, fields, mask)
     workers = _in_range("workers", found.workers, 0, 4096)
-    return Command(found.inputs, naming, work, found.json, found.ray, workers)
+    return Command(found.inputs, naming, options, found.json, found.ray, workers)
 
 
 def _model(asked: str, family: str) -> str:

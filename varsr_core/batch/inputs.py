@@ -1,54 +1,25 @@
-"""Which files are restored, and under which names their results are written."""
+"""Which files are restored."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
-from .jobs import Job, Outcome
-from .output_format import CONTAINERS, PICTURE_FORMATS, OutputFormat, check_template
+from .films.containers import CONTAINERS
+from .jobs import Film, Job, Picture
+from .naming import Naming, check_template
+from .pictures.formats import PICTURE_FORMATS
 
 LIST_SUFFIX = ".txt"
 KNOWN = (*PICTURE_FORMATS, *CONTAINERS)
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How results are named.
-
-    folder:   that they are written below
-    template: of names without suffix, with the fields of output_format.FIELDS
-    fields:   what it is filled with, beside stem and suffix
-    mask:     one picture for all, or a folder with a PNG of each input's stem; None for no masks
-    """
-
-    folder: Path
-    template: str
-    form: OutputFormat
-    fields: dict[str, str] = field(default_factory=dict)
-    mask: Path | None = None
-
-    def job(self, source: Path, parent: PurePosixPath) -> Job:
-        """parent: folder of the result below the output folder."""
-        name = self.template.format(
-            stem=source.stem, suffix=source.suffix[1:].lower(), **self.fields
-        )
-        relative = parent / (name + self.form.suffix(source))
-        mask = self.mask
-        if mask is not None and mask.is_dir():
-            mask = mask / parent / f"{source.stem}.png"
-        film = source.suffix.lower() in CONTAINERS
-        output = self.folder / relative
-        return Job(str(relative), str(source), str(output), film, "" if mask is None else str(mask))
-
-
 def find_jobs(
     inputs: Sequence[str], naming: Naming, known: set[Path]
-) -> tuple[list[Job], list[Outcome]]:
+) -> tuple[list[Picture | Film], list[tuple[Job, InputError]]]:
     """All jobs in a fixed order, and files that were named but are no pictures or films.
 
     inputs: files, folders, patterns and lists (.txt, a path a line)
@@ -56,8 +27,8 @@ def find_jobs(
     Raises InputError for an input that is not there and for results that would have one name.
     """
     check_template(naming.template)
-    jobs: dict[str, Job] = {}
-    problems: list[Outcome] = []
+    jobs: dict[str, Picture | Film] = {}
+    refused: list[tuple[Job, InputError]] = []
     sources: set[Path] = set()
     for text in inputs:
         for path, parent in _files(text, naming.folder):
@@ -66,8 +37,9 @@ def find_jobs(
                 continue
             sources.add(source)
             if path.suffix.lower() not in KNOWN:
+                name = str(parent / path.name)
                 error = f"{path.suffix or 'no suffix'} is none of {', '.join(KNOWN)}"
-                problems.append(Outcome(str(parent / path.name), error=error))
+                refused.append((Job(name, name, ""), InputError(error)))
                 continue
             job = naming.job(source, parent)
             # As a file system that does not tell upper from lower case sees it.
@@ -83,7 +55,7 @@ def find_jobs(
                 f"{job.source} would be written over {job.output}, an input; choose another output "
                 "folder or another --name"
             )
-    return list(jobs.values()), problems
+    return list(jobs.values()), refused
 
 
 def _files(text: str, output: Path) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -106,16 +78,16 @@ def _files(text: str, output: Path) -> Iterator[tuple[Path, PurePosixPath]]:
 
 def _below(folder: Path, output: Path) -> Iterator[tuple[Path, PurePosixPath]]:
     """Pictures and films of a folder, without results that lie in it; hidden files are left out."""
-    for place, folders, files in os.walk(folder):
+    for inner, folders, files in os.walk(folder):
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and Path(place, name).resolve() != output.resolve()
+            if not name.startswith(".") and Path(inner, name).resolve() != output.resolve()
         )
-        parent = PurePosixPath(*Path(place).relative_to(folder).parts)
+        parent = PurePosixPath(*Path(inner).relative_to(folder).parts)
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in KNOWN:
-                yield Path(place, name), parent
+                yield Path(inner, name), parent
 
 
 def _listed(path: Path) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -133,10 +105,10 @@ def _listed(path: Path) -> Iterator[tuple[Path, PurePosixPath]]:
 
 
 def _matching(pattern: str, output: Path) -> Iterator[tuple[Path, PurePosixPath]]:
-    """Folders are kept below the part of the pattern that names just one."""
-    fixed = Path(pattern).parts
-    count = next(number for number, part in enumerate(fixed) if glob.has_magic(part))
-    folder = Path(*fixed[:count])
+    """Folders are kept below the one that comes before the first wildcard."""
+    names = Path(pattern).parts
+    count = next(number for number, name in enumerate(names) if glob.has_magic(name))
+    folder = Path(*names[:count])
     found = False
     for name in sorted(glob.iglob(pattern, recursive=True)):
         path = Path(name)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from .jobs import Job, Outcome
+from .jobs import Job
+from .outcome import Outcome
 
 NAME = ".varsr_batch.sqlite"
 COLUMNS = "name, source, settings, stamp, content_hash, bytes, error"
@@ -20,8 +21,8 @@ CREATE = """CREATE TABLE IF NOT EXISTS files (
 class Journal:
     """The journal of one output folder, held by one run at a time.
 
-    Every outcome is on the disk when `record` returns: killed at any moment, a run loses what it
-    had in hand and no more.
+    Every outcome is on the disk when `record` returns: killed at any moment, a run loses no more
+    than what it was just restoring.
     Raises InputError where the folder cannot be written or another run works on it.
     """
 
@@ -47,7 +48,7 @@ class Journal:
     def close(self) -> None:
         self.database.close()
 
-    def is_done(self, job: Job, settings: str) -> bool:
+    def is_done(self, job: Job, settings_hash: str) -> bool:
         """Whether the output is there, from these inputs and settings.
 
         Inputs of the same size and time count as unchanged; else their content decides.
@@ -58,7 +59,7 @@ class Journal:
         if found is None:
             return False
         _, source, made_with, noted, content_hash, size, error = found
-        if error or made_with != settings:
+        if error or made_with != settings_hash:
             return False
         try:
             if Path(job.output).stat().st_size != size:
@@ -75,14 +76,14 @@ class Journal:
         )
         return True
 
-    def record(self, job: Job, settings: str, outcome: Outcome) -> None:
+    def record(self, job: Job, settings_hash: str, outcome: Outcome) -> None:
         """Notes what became of a job, in place of what was noted before."""
         self.database.execute(
             f"INSERT OR REPLACE INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 job.name,
                 job.source,
-                settings,
+                settings_hash,
                 outcome.stamp,
                 outcome.content_hash,
                 outcome.bytes,

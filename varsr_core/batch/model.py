@@ -17,15 +17,15 @@ from ..runtime.progress import ProgressFn
 from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
 from ..upscaling import upscale, upscale_each
-from .jobs import Work
+from .options import Options
 
 
-def read_model(work: Work) -> Checkpoint:
+def read_model(options: Options) -> Checkpoint:
     """The file, mapped into memory. Raises CheckpointError, also for one of another family."""
-    read = load_checkpoint(FAMILIES[work.family].files(Path(work.model)))
-    if read.family.name != work.family:
+    read = load_checkpoint(FAMILIES[options.family].files(Path(options.model)))
+    if read.family.name != options.family:
         raise CheckpointError(
-            f"{work.model} is a model of {read.family.name}; choose --family {read.family.name}"
+            f"{options.model} is a model of {read.family.name}; choose --family {read.family.name}"
         )
     return read
 
@@ -33,18 +33,18 @@ def read_model(work: Work) -> Checkpoint:
 class Model:
     """Loads once, restores often. Raises CheckpointError or InputError when it cannot."""
 
-    def __init__(self, work: Work) -> None:
-        if work.threads:
-            torch.set_num_threads(work.threads)
-        self.work = work
+    def __init__(self, options: Options) -> None:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.options = options
         self.restorer = build_restorer(
-            read_model(work), device=work.device, dtype=work.dtype, choices=work.choices
+            read_model(options), device=options.device, dtype=options.dtype, choices=options.choices
         )
 
     def canvas(self, pixels: Tensor) -> Canvas:
         """Of pictures (B, C, H, W). Raises InputError for what cannot be restored."""
-        sides, tiling = (self.restorer.tile_size, self.restorer.align), self.work.settings.tiling
-        return Canvas.of(pixels, self.work.size, *sides, tiling)
+        sides, tiling = (self.restorer.tile_size, self.restorer.align), self.options.settings.tiling
+        return Canvas.of(pixels, self.options.size, *sides, tiling)
 
     def batch(self) -> PictureBatch:
         """As many pictures as now fit on the device together."""
@@ -56,10 +56,10 @@ class Model:
         """images: (C, H, W) each; see `upscale_each()`, which does all of it."""
         return upscale_each(
             images,
-            self.work.size,
+            self.options.size,
             self.restorer,
-            seed=self.work.seed,
-            settings=self.work.settings,
+            seed=self.options.seed,
+            settings=self.options.settings,
             masks=masks,
             execution=self._execution(on_progress),
         )
@@ -68,10 +68,10 @@ class Model:
         """pixels: (B, C, H, W) in [0, 1]; see `upscale()`, which does all of it."""
         return upscale(
             pixels,
-            self.work.size,
+            self.options.size,
             self.restorer,
-            seed=self.work.seed,
-            settings=self.work.settings,
+            seed=self.options.seed,
+            settings=self.options.settings,
             mask=mask,
             execution=self._execution(on_progress),
         )

@@ -1,4 +1,4 @@
-"""Packages that only some of the work needs."""
+"""Packages that only some runs need."""
 
 from __future__ import annotations
 

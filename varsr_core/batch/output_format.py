@@ -1,36 +1,16 @@
-"""In which format results are written, and under which names."""
+"""In which format results are written."""
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from .films.containers import CONTAINERS
+from .pictures.formats import DEEP_FORMATS, PICTURE_FORMATS, SUFFIXES
 
-PICTURE_FORMATS = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-}
-FORMATS = ("same", "png", "jpeg", "webp", "tiff")
-SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+FORMATS = ("same", *SUFFIXES)
 DEPTHS = ("same", "8", "16")
-DEEP_FORMATS = ("png", "tiff")  # that hold 16 bits
-LONGEST_SIDE = {"jpeg": 65535, "webp": 16383}  # pixels
-FILM_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-CONTAINERS = {  # suffix of a film -> suffix and container of the result
-    ".mp4": (".mp4", "mp4"),
-    ".m4v": (".m4v", "mp4"),
-    ".mov": (".mov", "mov"),
-    ".mkv": (".mkv", "matroska"),
-    ".webm": (".webm", "webm"),
-    ".avi": (".mkv", "matroska"),  # AVI has no time stamps
-}
-FIELDS = ("stem", "suffix", "scale", "seed", "model")
 
 
 @dataclass(frozen=True)
@@ -78,20 +58,3 @@ class OutputFormat:
         if PICTURE_FORMATS[suffix] not in DEEP_FORMATS:
             return False
         return input_is_deep if self.depth == "same" else self.depth == "16"
-
-
-def check_template(template: str) -> None:
-    """Refuses a template of names that is no single name. Raises InputError."""
-    try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-        filled = template.format(**dict.fromkeys(FIELDS, "x"))
-    except (ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(
-            f"name {template!r} cannot be filled in ({error}); it may hold "
-            f"{', '.join(f'{{{name}}}' for name in FIELDS)}"
-        ) from None
-    if not fields or any(mark in filled for mark in '/\\:*?"<>|\0') or filled.startswith("."):
-        raise InputError(
-            f"name {template!r} is no name of a file with a field such as {{stem}}; folders are "
-            "kept as they are"
-        )

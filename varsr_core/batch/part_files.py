@@ -1,4 +1,4 @@
-"""Names of results that are being written, and how they are told when a run was killed."""
+"""Results while they are being written: under names by which a killed run's are found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ ENDING = ".varsr-part"  # of files that are being written; a killed run leaves t
 
 
 def whole_result(path: Path) -> AbstractContextManager[Path]:
-    """See `whole_file`; gives a name of its own for every try: after a worker was given up for
-    lost, two may write at once."""
+    """See `whole_file`. Every try has a name of its own: a worker that was given up for lost may
+    still be writing."""
     return whole_file(path, path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{ENDING}"))
 
 

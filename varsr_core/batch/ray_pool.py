@@ -1,7 +1,7 @@
 """The pool of Ray Data: workers on every GPU of a machine or a cluster.
 
-Ray starts the workers, hands out the work, holds it back while they are busy, and starts another
-worker where one died. One row is a group of jobs; a worker is an actor that loads the model once.
+Ray starts the workers, hands out the tasks, holds them back while all are busy, and starts another
+worker where one died. One row is a group of tasks; a worker is an actor that loads the model once.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ import numpy as np
 from ..errors import InputError
 from .cli import LOCAL
 from .grouping import grouped
-from .jobs import Job, Outcome, Work
+from .jobs import Picture, Segment, Task
 from .optional import import_ray
-from .progress_count import WatchFn
+from .options import Options
+from .outcome import Outcome
+from .report import WatchFn
 from .worker import Worker
 
-TRIES = 3  # of a group whose worker dies, before its jobs are done apart from others
+TRIES = 3  # of a group whose worker dies, before its tasks are done one by one
 WAITING = 2  # groups that lie ready at each worker
+
+KINDS: dict[str, type[Task]] = {"picture": Picture, "segment": Segment}
 
 Columns = dict[str, np.ndarray]
 
@@ -35,38 +39,40 @@ class RayPool:
     """A pool for `run_batch`.
 
     address: of a cluster; LOCAL starts one on this machine and ends it afterwards
-    workers: how many; 0 for one per GPU, or per CPU share where there is none
+    workers: how many; 0 for one per GPU, or per --threads CPUs where there is none
     """
 
     def __init__(self, address: str, workers: int = 0) -> None:
         self.ray = import_ray()
         self.address, self.workers = address, workers
 
-    def __call__(self, work: Work, jobs: Sequence[Job], watch: WatchFn) -> Iterator[Outcome]:
-        if ":" in work.device:
+    def __call__(
+        self, options: Options, tasks: Sequence[Task], watch: WatchFn
+    ) -> Iterator[Outcome]:
+        if ":" in options.device:
             raise InputError(
-                f"device {work.device!r} cannot be chosen with --ray, which hands out the GPUs; "
+                f"device {options.device!r} cannot be chosen with --ray, which hands out the GPUs; "
                 "choose --device auto"
             )
         with redirect_stdout(sys.stderr):  # Ray prints; what programs read must not hold that
-            yield from self._work_off(work, jobs)
+            yield from self._do(options, tasks)
 
-    def _work_off(self, work: Work, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def _do(self, options: Options, tasks: Sequence[Task]) -> Iterator[Outcome]:
         try:
             self._connect()
-            left = {job.name: job for job in jobs}
-            share, workers = self._shares(work)
-            groups = grouped(jobs, work, workers, "num_gpus" in share)
-            # What was lost with its worker is given out again, one by one, until nothing more
-            # comes of it.
+            left = {task.name: task for task in tasks}
+            resources, workers = self._resources(options)
+            groups = grouped(tasks, options, workers, "num_gpus" in resources)
+            # Tasks that were lost with their worker are given out again, one by one, until a pass
+            # finishes none of them.
             while left:
-                before, apart = len(left), max(map(len, groups)) == 1
-                for outcome in self._pass(work, groups, share, workers):
+                before, one_by_one = len(left), max(map(len, groups)) == 1
+                for outcome in self._pass(options, groups, resources, workers):
                     if left.pop(outcome.name, None) is not None:
                         yield outcome
-                if apart and len(left) == before:
+                if one_by_one and len(left) == before:
                     break
-                groups = [[job] for job in left.values()]
+                groups = [[task] for task in left.values()]
             for name in left:
                 yield Outcome(name, error=f"the worker died {TRIES} times at it; see Ray's logs")
         finally:
@@ -85,20 +91,20 @@ class RayPool:
             raise InputError(f"no Ray cluster at {self.address!r} ({error})") from None
 
     def _pass(
-        self, work: Work, groups: list[list[Job]], share: dict[str, float], workers: int
+        self, options: Options, groups: list[list[Task]], resources: dict[str, float], workers: int
     ) -> Iterator[Outcome]:
         data = self.ray.data
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # lost jobs are missing from the outcomes
+        context.max_errored_blocks = -1  # lost tasks are missing from the outcomes
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        rows = [{"jobs": json.dumps([asdict(job) for job in group])} for group in groups]
+        rows = [{"tasks": packed(group)} for group in groups]
         with warnings.catch_warnings():
             # Ray says that it will take these two in another way from 2.64 on, not in which.
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             restored = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 RayWorker,
-                fn_constructor_args=(work,),
+                fn_constructor_args=(options,),
                 batch_size=1,
                 compute=data.ActorPoolStrategy(
                     min_size=1,
@@ -108,7 +114,7 @@ class RayPool:
                 ),
                 max_restarts=-1,
                 max_task_retries=TRIES - 1,
-                **share,
+                **resources,
             )
         try:
             for row in restored.iter_rows():
@@ -120,25 +126,35 @@ class RayPool:
                 "this pack, the model, the inputs and the output folder under the same paths"
             ) from error
 
-    def _shares(self, work: Work) -> tuple[dict[str, float], int]:
+    def _resources(self, options: Options) -> tuple[dict[str, float], int]:
         """What one worker takes of the cluster, and how many workers there are."""
-        resources = self.ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        if gpus and work.device in ("auto", "cuda"):
-            return {"num_gpus": 1, "num_cpus": work.threads or 1}, self.workers or gpus
-        each = work.threads or 1
-        fitting = max(1, int(resources.get("CPU", 1)) // each)
+        cluster = self.ray.cluster_resources()
+        gpus = int(cluster.get("GPU", 0))
+        if gpus and options.device in ("auto", "cuda"):
+            return {"num_gpus": 1, "num_cpus": options.threads or 1}, self.workers or gpus
+        each = options.threads or 1
+        fitting = max(1, int(cluster.get("CPU", 1)) // each)
         return {"num_cpus": each}, self.workers or fitting
 
 
 class RayWorker:
     """A worker as Ray Data calls it."""
 
-    def __init__(self, work: Work) -> None:
-        self.worker = Worker(work)
+    def __init__(self, options: Options) -> None:
+        self.worker = Worker(options)
 
     def __call__(self, rows: Columns) -> dict[str, list[Any]]:
-        """Groups of jobs in, columns of outcomes out."""
-        jobs = [Job(**values) for group in rows["jobs"] for values in json.loads(str(group))]
-        outcomes = [asdict(outcome) for outcome in self.worker.do(jobs)]
+        """Groups of tasks in, columns of outcomes out."""
+        tasks = [task for group in rows["tasks"] for task in unpacked(str(group))]
+        outcomes = [asdict(outcome) for outcome in self.worker.do(tasks)]
         return {name: [outcome[name] for outcome in outcomes] for name in outcomes[0]}
+
+
+def packed(tasks: Sequence[Task]) -> str:
+    """For the way to a worker."""
+    names = {kind: name for name, kind in KINDS.items()}
+    return json.dumps([[names[type(task)], asdict(task)] for task in tasks])
+
+
+def unpacked(text: str) -> list[Task]:
+    return [KINDS[name](**values) for name, values in json.loads(text)]

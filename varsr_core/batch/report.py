@@ -6,70 +6,111 @@ import json
 import logging
 import sys
 import time
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .jobs import Job, Outcome
+from ..runtime.progress import Progress
+from .jobs import Film, Job
+from .outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 1.0  # between two lines of progress
 BAR = "{percentage:3.0f}% |{bar}| {desc}{elapsed}<{remaining}{postfix}"
 
+WatchFn = Callable[[float, float], None]
+"""Told how many of the files under way are finished, with fractions, and how many tiles were done
+since it was last told."""
 
-class Report(Protocol):
-    """Told of everything that happens in a run."""
+
+class TileCount:
+    """A ProgressFn for one or several calls of `upscale()` on one file, or one call on several.
+
+    tiles: that were finished
+    """
+
+    def __init__(self, watch: WatchFn) -> None:
+        self.watch = watch
+        self.tiles = 0
+        self.begin(0.0, 1.0)
+
+    def begin(self, start: float, length: float) -> None:
+        """The next call takes the files that are finished from `start` to `start + length`."""
+        self.start, self.length, self.before = start, length, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        fraction = progress.done / max(progress.total, 1)
+        done = fraction * progress.tiles
+        self.watch(self.start + fraction * self.length, done - self.before)
+        self.before = done
+        if progress.done >= progress.total:
+            self.tiles += progress.tiles
+
+
+class Report(ABC):
+    """Told of everything that happens in a run; counts it, and says it in a way of its own.
+
+    todo, files, failed: files to restore, finished well or not, and those that failed
+    skipped:  files that earlier runs restored
+    tiles:    that this run restored
+    under_way: how many files the worker has finished of those it has not told of, with fractions
+    of_films: the same of films that are not whole, without the segment under way
+    """
+
+    def __init__(self, remote: bool) -> None:
+        """remote: whether tiles are told only when a file, or a segment, is finished."""
+        self.remote = remote
+        self.began = time.monotonic()
+        self.todo = self.files = self.failed = self.skipped = 0
+        self.tiles = self.under_way = self.of_films = 0.0
+        self.resumed: float | None = None  # `of_films` at the start, by earlier runs
 
     def start(self, todo: int, done: int) -> None:
         """todo: files to restore; done: that earlier runs restored."""
+        self.todo, self.skipped = todo, done
+        self.began = time.monotonic()
+        self.say_start()
 
-    def working(self, share: float, tiles: float) -> None:
+    def working(self, finished: float, tiles: float) -> None:
         """See WatchFn."""
+        self.under_way = finished
+        self.tiles += tiles
+        self.say_progress()
 
-    def films(self, share: float, tiles: int) -> None:
-        """share: restored of all films that are not whole; tiles: of the segment just restored.
+    def films(self, finished: float, tiles: int) -> None:
+        """finished: of all films that are not whole; tiles: of the segment just restored.
 
         Shown with what is told next.
         """
+        if self.resumed is None:
+            self.resumed = finished
+        self.of_films, self.under_way = finished, 0.0
+        self.tiles += tiles if self.remote else 0
 
     def file(self, job: Job, outcome: Outcome) -> None:
         """One file is finished, well or not."""
+        self.files, self.under_way = self.files + 1, max(self.under_way - 1, 0.0)
+        self.failed += bool(outcome.error)
+        counted = isinstance(job, Film) or not self.remote
+        self.tiles += 0 if counted else outcome.tiles
+        self.say_file(job, outcome)
+        self.say_progress()
 
+    @abstractmethod
     def end(self) -> None:
         """The run is over, for whatever reason."""
 
+    @abstractmethod
+    def say_start(self) -> None: ...
 
-class Counter:
-    """How far a run is: files, tiles, speed, and the time that is left by the speed so far."""
+    @abstractmethod
+    def say_progress(self) -> None: ...
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.todo = self.files = self.failed = self.skipped = 0
-        self.tiles = self.share = self.film_share = 0.0
-        self.resumed: float | None = None  # what earlier runs restored of films
-
-    def start(self, todo: int, done: int) -> None:
-        self.todo, self.skipped = todo, done
-        self.began = time.monotonic()
-
-    def working(self, share: float, tiles: float) -> None:
-        self.share = share
-        self.tiles += tiles
-
-    def films(self, share: float, tiles: int) -> None:
-        """tiles: 0 where `working` was told of them."""
-        if self.resumed is None:
-            self.resumed = share
-        self.film_share, self.share = share, 0.0
-        self.tiles += tiles
-
-    def file(self, outcome: Outcome, counted: bool) -> None:
-        """counted: whether `working` was told of its tiles."""
-        self.files, self.share = self.files + 1, max(self.share - 1, 0.0)
-        self.failed += bool(outcome.error)
-        self.tiles += 0 if counted else outcome.tiles
+    @abstractmethod
+    def say_file(self, job: Job, outcome: Outcome) -> None: ...
 
     @property
     def seconds(self) -> float:
@@ -82,87 +123,62 @@ class Counter:
 
     @property
     def finished(self) -> float:
-        """Files, with what is finished of those in hand."""
-        return self.files + self.film_share + self.share
+        """Files, with fractions of those under way."""
+        return self.files + self.of_films + self.under_way
 
     @property
     def left(self) -> float | None:
-        """Seconds."""
+        """Seconds, by the speed so far."""
         done = self.finished - (self.resumed or 0.0)
         return self.seconds * (self.todo - self.finished) / done if done > 0 else None
 
 
-class BarReport:
+class BarReport(Report):
     """For people: a bar, and what went wrong as it happens."""
 
-    def __init__(self, remote: bool) -> None:
-        """remote: whether tiles are told only when a file is finished."""
-        self.counter, self.remote = Counter(), remote
-
-    def start(self, todo: int, done: int) -> None:
-        self.counter.start(todo, done)
-        if done:
-            logger.info("%d files are done already", done)
+    def say_start(self) -> None:
+        if self.skipped:
+            logger.info("%d files are done already", self.skipped)
         self.redirect = logging_redirect_tqdm()
         self.redirect.__enter__()
-        self.bar = tqdm(total=todo, bar_format=BAR)
-        self._show()
+        self.bar = tqdm(total=self.todo, bar_format=BAR)
+        self.say_progress()
 
-    def working(self, share: float, tiles: float) -> None:
-        self.counter.working(share, tiles)
-        self._show()
-
-    def films(self, share: float, tiles: int) -> None:
-        self.counter.films(share, tiles if self.remote else 0)
-
-    def file(self, job: Job, outcome: Outcome) -> None:
-        self.counter.file(outcome, job.film or not self.remote)
+    def say_file(self, job: Job, outcome: Outcome) -> None:
         if outcome.error:
             logger.error("%s: %s", job.source, outcome.error)
-        self._show()
 
-    def _show(self) -> None:
-        counter = self.counter
-        self.bar.set_description_str(f"{counter.files} of {counter.todo} files, ", refresh=False)
-        shown = f"{counter.tiles:.0f} tiles, {counter.speed:.2f} tiles/s"
+    def say_progress(self) -> None:
+        self.bar.set_description_str(f"{self.files} of {self.todo} files, ", refresh=False)
+        shown = f"{self.tiles:.0f} tiles, {self.speed:.2f} tiles/s"
         self.bar.set_postfix_str(shown, refresh=False)
-        self.bar.update(counter.finished - self.bar.n)
+        self.bar.update(self.finished - self.bar.n)
 
     def end(self) -> None:
         self.bar.close()
         self.redirect.__exit__(None, None, None)
-        good = self.counter.files - self.counter.failed
         logger.info(
             "%d files restored, %d done before, %d failed; %.0f tiles in %.1f s",
-            good,
-            self.counter.skipped,
-            self.counter.failed,
-            self.counter.tiles,
-            self.counter.seconds,
+            self.files - self.failed,
+            self.skipped,
+            self.failed,
+            self.tiles,
+            self.seconds,
         )
 
 
-class JSONReport:
+class JSONReport(Report):
     """For programs: one JSON object a line on the standard output."""
 
     def __init__(self, remote: bool) -> None:
-        self.counter, self.remote = Counter(), remote
-        self.next = 0.0
+        super().__init__(remote)
+        self.next = 0.0  # time of the next line of progress, at the earliest
         self.stream = sys.stdout  # this one, wherever other packages are made to print
 
-    def start(self, todo: int, done: int) -> None:
-        self.counter.start(todo, done)
-        self._say("start", files=todo, skipped=done)
+    def say_start(self) -> None:
+        self._say("start", files=self.todo, skipped=self.skipped)
 
-    def working(self, share: float, tiles: float) -> None:
-        self.counter.working(share, tiles)
-        self._progress()
-
-    def films(self, share: float, tiles: int) -> None:
-        self.counter.films(share, tiles if self.remote else 0)
-
-    def file(self, job: Job, outcome: Outcome) -> None:
-        self.counter.file(outcome, job.film or not self.remote)
+    def say_file(self, job: Job, outcome: Outcome) -> None:
         self._say(
             "file",
             source=job.source,
@@ -172,31 +188,28 @@ class JSONReport:
             tiles=outcome.tiles,
             seconds=round(outcome.seconds, 3),
         )
-        self._progress()
 
-    def _progress(self) -> None:
+    def say_progress(self) -> None:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + PAUSE_S
-        counter = self.counter
         self._say(
             "progress",
-            files=round(counter.finished, 3),
-            of=counter.todo,
-            tiles=round(counter.tiles, 1),
-            tiles_per_s=round(counter.speed, 3),
-            seconds_left=None if counter.left is None else round(counter.left, 1),
+            files=round(self.finished, 3),
+            of=self.todo,
+            tiles=round(self.tiles, 1),
+            tiles_per_s=round(self.speed, 3),
+            seconds_left=None if self.left is None else round(self.left, 1),
         )
 
     def end(self) -> None:
-        counter = self.counter
         self._say(
             "end",
-            restored=counter.files - counter.failed,
-            skipped=counter.skipped,
-            failed=counter.failed,
-            tiles=round(counter.tiles),
-            seconds=round(counter.seconds, 3),
+            restored=self.files - self.failed,
+            skipped=self.skipped,
+            failed=self.failed,
+            tiles=round(self.tiles),
+            seconds=round(self.seconds, 3),
         )
 
     def _say(self, event: str, **values: object) -> None:

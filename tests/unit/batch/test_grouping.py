@@ -6,7 +6,7 @@ from helpers import batch_files as files
 from varsr_core.batch import grouping
 from varsr_core.batch.cli import parse
 from varsr_core.batch.grouping import grouped
-from varsr_core.batch.jobs import Job
+from varsr_core.batch.jobs import Picture, Segment
 
 
 @pytest.fixture
@@ -21,10 +21,12 @@ def sizes_of(tmp_path):
                 files.save(path, files.pixels(kind, kind))
             else:
                 path.write_text("no")
-            jobs.append(Job(path.name, str(path), str(path), film=kind == "film"))
-        work = parse([str(tmp_path), str(tmp_path / "out"), *options]).work
+            names = path.name, str(path), str(path)
+            span = {"begin": 0, "end": 1, "fraction": 1.0, "film_stamp": ""}
+            jobs.append(Segment(*names, **span) if kind == "film" else Picture(*names))
+        found = parse([str(tmp_path), str(tmp_path / "out"), *options]).options
         return [
-            [int(job.name[:3]) for job in group] for group in grouped(jobs, work, workers, gpus)
+            [int(job.name[:3]) for job in group] for group in grouped(jobs, found, workers, gpus)
         ]
 
     return made

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from helpers import batch_files as files
-from varsr_core.batch.inputs import Naming, find_jobs
-from varsr_core.batch.output_format import OutputFormat, check_template
+from helpers.each import each
+from varsr_core.batch.inputs import find_jobs
+from varsr_core.batch.jobs import Film
+from varsr_core.batch.naming import Naming, check_template
+from varsr_core.batch.output_format import OutputFormat
 from varsr_core.errors import InputError
 
 
@@ -29,8 +32,8 @@ def naming(tree, template="{stem}", form=None, **choices):
 
 
 def names(inputs, found_by, known=()):
-    jobs, problems = find_jobs([str(one) for one in inputs], found_by, set(known))
-    assert not problems
+    jobs, refused = find_jobs([str(one) for one in inputs], found_by, set(known))
+    assert not refused
     return [job.name for job in jobs]
 
 
@@ -39,7 +42,7 @@ def test_folder_gives_its_pictures_and_films_with_its_tree_in_order(tree):
     assert [job.name for job in jobs] == [
         "a.jpg", "b.png", "clip.mov", "sub/c.tif", "sub/deep/d.webp",
     ]  # fmt: skip
-    assert [job.film for job in jobs] == [False, False, True, False, False]
+    assert [isinstance(job, Film) for job in jobs] == [False, False, True, False, False]
     assert jobs[3].source == str(tree / "in/sub/c.TIF")
     assert jobs[3].output == str(tree / "out/sub/c.tif")
 
@@ -96,12 +99,13 @@ def test_same_file_by_two_ways_is_one_job(tree):
 
 
 def test_named_file_of_another_kind_is_told_and_ends_nothing(tree):
-    jobs, problems = find_jobs(
+    jobs, refused = find_jobs(
         [str(tree / "in/notes.doc"), str(tree / "in/b.png")], naming(tree), set()
     )
     assert [job.name for job in jobs] == ["b.png"]
-    assert [problem.name for problem in problems] == ["notes.doc"]
-    assert ".doc is none of" in problems[0].error
+    ((job, error),) = refused
+    assert job.name == job.source == "notes.doc"
+    assert ".doc is none of" in str(error)
 
 
 def test_missing_input_is_refused(tree):
@@ -129,9 +133,7 @@ def test_result_over_an_input_is_refused(tree):
         find_jobs([str(tree / "in/b.png")], Naming(tree / "in", "{stem}", OutputFormat()), set())
 
 
-@pytest.mark.parametrize(
-    "template", ["x", "{stem", "{stem}/{seed}", "{other}", "{stem}\\", ".{stem}"]
-)
+@each("template", ["x", "{stem", "{stem}/{seed}", "{other}", "{stem}\\", ".{stem}"])
 def test_template_that_gives_no_name_is_refused(template):
     with pytest.raises(InputError, match="name"):
         check_template(template)

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from helpers import batch_files as files
 from varsr_core.batch.output_format import OutputFormat
-from varsr_core.batch.pictures.reading import Picture, read_mask, read_picture
+from varsr_core.batch.pictures.reading import DecodedPicture, read_mask, read_picture
 from varsr_core.batch.pictures.writing import check_writable, write_picture
 from varsr_core.errors import InputError
 from varsr_core.images.output_size import OutputSize
@@ -75,7 +75,7 @@ def test_what_is_written_is_what_is_read(tmp_path, suffix, channels, depth):
     path = tmp_path / f"a{suffix}"
     # A quarter above the number, which both rounding and cutting off take away.
     pixels = torch.from_numpy((values.clip(0, highest - 1) + 0.25) / highest).movedim(-1, 0)
-    write_picture(pixels.float(), Picture(pixels), path, suffix, OutputFormat(depth=depth))
+    write_picture(pixels.float(), DecodedPicture(pixels), path, suffix, OutputFormat(depth=depth))
     picture = read_picture(path)
     assert picture.deep == (depth == "16")
     found = (picture.pixels[0].movedim(0, -1).double() * highest).round().numpy()
@@ -86,7 +86,7 @@ def test_what_is_written_is_what_is_read(tmp_path, suffix, channels, depth):
 
 def test_eight_bits_are_cut_off_as_comfyui_does(tmp_path):
     values = torch.linspace(0, 1, 999).expand(3, 2, -1)
-    write_picture(values, Picture(values), tmp_path / "a.png", ".png", OutputFormat())
+    write_picture(values, DecodedPicture(values), tmp_path / "a.png", ".png", OutputFormat())
     wanted = np.clip(255.0 * values.numpy(), 0, 255).astype(np.uint8)
     np.testing.assert_array_equal(files.read(tmp_path / "a.png"), wanted.transpose(1, 2, 0))
 
@@ -109,7 +109,7 @@ def test_orientation_is_applied_as_pillow_does(tmp_path, orientation):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_to_sixteen_bits_too(tmp_path, orientation):
     values = files.pixels(5, 8)
-    source = Picture(torch.zeros(1), exif=exif(orientation).tobytes())
+    source = DecodedPicture(torch.zeros(1), exif=exif(orientation).tobytes())
     deep = torch.from_numpy(values).movedim(-1, 0) / 255
     write_picture(deep, source, tmp_path / "a.png", ".png", OutputFormat(depth="16"))
     shallow = files.save(tmp_path / "b.png", values, exif=exif(orientation))
@@ -216,7 +216,9 @@ def test_jpeg_refuses_transparency_and_webp_large_sides():
 def test_lossless_webp_keeps_every_number(tmp_path):
     values = files.pixels(channels=4)
     pixels = ((torch.from_numpy(values) + 0.25) / 255).clamp(max=1).movedim(-1, 0)
-    write_picture(pixels, Picture(pixels), tmp_path / "a.webp", ".webp", OutputFormat(quality=100))
+    write_picture(
+        pixels, DecodedPicture(pixels), tmp_path / "a.webp", ".webp", OutputFormat(quality=100)
+    )
     np.testing.assert_array_equal(files.read(tmp_path / "a.webp"), values)
 
 

@@ -19,8 +19,8 @@ from helpers import film_files as films
 from varsr_core.batch import ray_pool
 from varsr_core.batch.__main__ import INTERRUPTED, NOT_DONE, SOME_FAILED
 from varsr_core.batch.cli import parse
-from varsr_core.batch.films.in_hand import FOLDER
 from varsr_core.batch.films.plan import SEGMENT_FRAMES
+from varsr_core.batch.films.unfinished import SEGMENTS
 from varsr_core.batch.inputs import find_jobs
 from varsr_core.batch.journal import NAME
 
@@ -121,8 +121,8 @@ def test_worker_takes_and_gives_columns(tmp_path, micro_file):
         [str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(micro_file), *files.QUICK]
     )
     jobs, _ = find_jobs(found.inputs, found.naming, set())
-    groups = np.array([json.dumps([vars(job) for job in jobs])])
-    given = ray_pool.RayWorker(found.work)({"jobs": groups})
+    groups = np.array([ray_pool.packed(jobs)])
+    given = ray_pool.RayWorker(found.options)({"tasks": groups})
     assert given["name"] == ["p0.png", "p1.png"]
     assert given["error"] == ["", ""]
     assert len(files.hashes(tmp_path / "out")) == 2
@@ -140,7 +140,7 @@ def test_segments_of_one_film_are_restored_by_two_workers(tmp_path, micro_file):
         while process.poll() is None:
             with contextlib.suppress(psutil.Error, OSError):  # of what ends while it is looked at
                 for worker in workers_of(process):
-                    if any(f"/{FOLDER}/" in file.path for file in worker.open_files()):
+                    if any(f"/{SEGMENTS}/" in file.path for file in worker.open_files()):
                         makers.add(worker.pid)
             time.sleep(0.1)
         output = process.stdout.read()

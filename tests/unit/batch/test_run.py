@@ -17,9 +17,9 @@ from helpers import batch_files as files
 from helpers import film_files as films
 from helpers import models
 from varsr_core.batch import __main__ as program
-from varsr_core.batch import model, worker
-from varsr_core.batch.jobs import Outcome
+from varsr_core.batch import model
 from varsr_core.batch.journal import NAME
+from varsr_core.batch.pictures import restorer as pictures
 from varsr_core.files import atomic as whole_file
 from varsr_core.runtime import device
 from varsr_core.upscaling import UpscaleSettings, upscale
@@ -88,13 +88,13 @@ def mixed(folder):
 @pytest.fixture
 def groups(monkeypatch):
     """The sizes of the pictures that each call of the core was given."""
-    seen, restore = [], worker.Model.restore_each
+    seen, restore = [], model.Model.restore_each
 
     def spy(model, images, masks, on_progress):
         seen.append([tuple(image.shape[1:]) for image in images])
         return restore(model, images, masks, on_progress)
 
-    monkeypatch.setattr(worker.Model, "restore_each", spy)
+    monkeypatch.setattr(model.Model, "restore_each", spy)
     return seen
 
 
@@ -222,7 +222,7 @@ def test_broken_files_are_told_and_tried_again(run, folder):
 
 
 def test_one_broken_picture_among_those_restored_together_fails_alone(run, monkeypatch):
-    restore = worker.Model.restore_each
+    restore = model.Model.restore_each
 
     def failing(model, images, masks, on_progress):
         if len(images) > 1 or torch.equal(images[0], torch.from_numpy(bad)):
@@ -230,7 +230,7 @@ def test_one_broken_picture_among_those_restored_together_fails_alone(run, monke
         return restore(model, images, masks, on_progress)
 
     bad = (files.pixels(seed=1).astype(np.float32) / 255.0).transpose(2, 0, 1)
-    monkeypatch.setattr(worker.Model, "restore_each", failing)
+    monkeypatch.setattr(model.Model, "restore_each", failing)
     code, done = run("--together", 3)
     assert code == program.SOME_FAILED
     assert done == {"p0.png": None, "p1.png": "RuntimeError: too much", "p2.png": None}
@@ -303,7 +303,7 @@ def test_full_disk_ends_the_run_and_the_next_one_goes_on(run, out, monkeypatch, 
 
 
 def test_interrupted_run_has_its_own_exit_code_and_leaves_no_half_file(run, out, monkeypatch):
-    write, calls = worker.write_picture, []
+    write, calls = pictures.write_picture, []
 
     def interrupted(pixels, source, path, *rest):
         calls.append(path)
@@ -311,7 +311,7 @@ def test_interrupted_run_has_its_own_exit_code_and_leaves_no_half_file(run, out,
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker, "write_picture", interrupted)
+    monkeypatch.setattr(pictures, "write_picture", interrupted)
     code, done = run()
     assert (code, list(done)) == (program.INTERRUPTED, ["p0.png"])
     assert list(files.hashes(out)) == ["p0.png"]
@@ -397,7 +397,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(folder, out, micro_fil
     import weakref
 
     alive, most = weakref.WeakSet(), []
-    read_picture = worker.read_picture
+    read_picture = pictures.read_picture
 
     def watched(path, size):
         gc.collect()
@@ -408,7 +408,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(folder, out, micro_fil
 
     for number in range(3, 12):
         files.save(folder / f"p{number}.png", files.pixels(seed=number))
-    monkeypatch.setattr(worker, "read_picture", watched)
+    monkeypatch.setattr(pictures, "read_picture", watched)
     assert files.command(folder, out, "--model", micro_file, *files.QUICK) == 0
     assert len(most) == 12
     assert max(most) <= 1
@@ -421,8 +421,8 @@ def test_depth_format_and_name_of_results(run, folder, out):
     assert sorted(files.hashes(out)) == [
         "deep_x4.tif", "p0_x4.tif", "p1_x4.tif", "p2_x4.tif",
     ]  # fmt: skip
-    assert worker.read_picture(out / "deep_x4.tif").deep
-    assert not worker.read_picture(out / "p0_x4.tif").deep
+    assert pictures.read_picture(out / "deep_x4.tif").deep
+    assert not pictures.read_picture(out / "p0_x4.tif").deep
     eight = files.read(out / "p0_x4.tif")
     np.testing.assert_array_equal(eight, as_core(files.pixels()))
 
@@ -431,7 +431,7 @@ def test_every_outcome_is_on_the_disk_at_once(folder, out, micro_file, monkeypat
     """What a run tells is in the journal already, for whoever reads it from elsewhere."""
     noted = []
 
-    def look(report, job, outcome: Outcome):
+    def look(report, job, outcome):
         copy = out.parent / "copy.sqlite"
         copy.write_bytes((out / NAME).read_bytes())
         with sqlite3.connect(copy) as database:

@@ -13,10 +13,10 @@ from helpers import batch_files as files
 from helpers import film_files as films
 from varsr_core.batch.__main__ import INTERRUPTED, SOME_FAILED
 from varsr_core.batch.films import encoder as film_encoder
-from varsr_core.batch.films import in_hand as films_in_hand
 from varsr_core.batch.films import plan as film_plan
-from varsr_core.batch.films.in_hand import FOLDER
+from varsr_core.batch.films import unfinished
 from varsr_core.batch.films.segment_file import read_packets, read_table
+from varsr_core.batch.films.unfinished import SEGMENTS
 from varsr_core.batch.model import Model
 
 FRAMES, EACH = 40, 12  # of the films, and of a segment where a test sets it: three segments
@@ -43,7 +43,7 @@ def cut(monkeypatch):
 
     def to(frames):
         monkeypatch.setattr(film_plan, "SEGMENT_FRAMES", frames)
-        monkeypatch.setattr(films_in_hand, "SEGMENT_FRAMES", frames)
+        monkeypatch.setattr(unfinished, "SEGMENT_FRAMES", frames)
 
     return to
 
@@ -65,7 +65,7 @@ def restored(monkeypatch):
 
 
 def segments(folder):
-    return sorted(path for path in folder.glob(f"{FOLDER}/*/*") if path.is_file())
+    return sorted(path for path in folder.glob(f"{SEGMENTS}/*/*") if path.is_file())
 
 
 def decoding_times(path):
@@ -95,7 +95,7 @@ def test_joined_film_has_the_times_and_sound_of_one_encoded_at_once(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_joined_film_shows_the_frames_of_its_segments(tmp_path, run, cut, monkeypatch, suffix):
     """Each segment by itself in a decoder of its own, against the film in one."""
-    monkeypatch.setattr(films_in_hand.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(unfinished.shutil, "rmtree", lambda *_, **__: None)
     cut(EACH)
     _, result = run(films.make_film(tmp_path / f"clip{suffix}", FRAMES, sound=False))
     alone = []
@@ -148,7 +148,7 @@ def test_run_stopped_before_joining_restores_nothing_again(
     source = films.make_film(tmp_path / "clip.mp4", FRAMES)
     cut(EACH)
     with monkeypatch.context() as patch:
-        patch.setattr(films_in_hand, "joined", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(unfinished, "join_film", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         code, result = run(source)
     assert code == INTERRUPTED
     assert len(segments(result.parent)) == 3

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from helpers.each import each
 from helpers.kernels import cubic_weights
 from helpers.paths import ROOT
 from varsr_core.errors import InputError
@@ -116,14 +117,14 @@ def error(found, expected):
     return (found - expected).abs().mean().item()
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("level", [0.0, 1.0, 0.3])
+@each("size", SIZES)
+@each("level", [0.0, 1.0, 0.3])
 def test_flat_alpha_keeps_its_exact_value(size, level):
     found = enlarge_alpha(torch.full((2, 1, 19, 14), level), *size)
     torch.testing.assert_close(found, torch.full((2, 1, *size), level), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@each("factor", FACTORS)
 def test_flat_areas_beside_an_edge_keep_their_exact_value(factor):
     step = torch.zeros(1, 1, 12, 24)
     step[..., 12:] = 1
@@ -132,7 +133,7 @@ def test_flat_areas_beside_an_edge_keep_their_exact_value(factor):
     assert (found[..., math.ceil(14 * factor) :] == 1).all()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each("size", SIZES)
 def test_no_pixel_leaves_the_range_of_the_pixels_that_bicubic_looks_at(size):
     alpha = soft(2, 1, 19, 14)
     found = enlarge_alpha(alpha, *size)
@@ -141,15 +142,15 @@ def test_no_pixel_leaves_the_range_of_the_pixels_that_bicubic_looks_at(size):
     assert (found <= high).all()
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("level", "expected"), [(-0.05, 0), (1.05, 1)])
+@each("size", SIZES)
+@each(("level", "expected"), [(-0.05, 0), (1.05, 1)])
 def test_values_that_are_a_little_out_of_range_are_clamped(level, expected, size):
     found = enlarge_alpha(torch.full((1, 1, 19, 14), level), *size)
     assert (found == expected).all()
 
 
-@pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("draw", [draw_disc, draw_strokes])
+@each("factor", FACTORS)
+@each("draw", [draw_disc, draw_strokes])
 def test_shapes_come_nearer_to_the_truth_than_bicubic(draw, factor):
     truth = truth_of(draw, factor)
     size = truth.shape[2:]
@@ -157,7 +158,7 @@ def test_shapes_come_nearer_to_the_truth_than_bicubic(draw, factor):
     assert error(enlarge_alpha(small, *size), truth) < 0.5 * error(bicubic(small, *size), truth)
 
 
-@pytest.mark.parametrize(("factor", "widest"), [(2, 0.85), (3, 0.7), (4, 0.65)])
+@each(("factor", "widest"), [(2, 0.85), (3, 0.7), (4, 0.65)])
 def test_edges_of_a_disc_are_steep(factor, widest):
     """Bicubic: 1.1 to 1.2 pixels. The truth: 0.3 to 0.6, by the larger picture's own pixels."""
     truth = truth_of(draw_disc, factor)
@@ -173,7 +174,7 @@ def test_a_hard_step_is_spread_over_less_than_half_a_pixel():
     assert (line.diff() >= 0).all()
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@each("factor", FACTORS)
 def test_edges_that_are_soft_in_truth_do_not_get_steeper(factor):
     """A steep edge in place of a soft one would be as wrong as the reverse."""
     truth = truth_of(draw_disc, factor)
@@ -186,8 +187,8 @@ def test_edges_that_are_soft_in_truth_do_not_get_steeper(factor):
     assert error(found, truth) < 1e-3
 
 
-@pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("pixels", [10, 32, 100])
+@each("factor", FACTORS)
+@each("pixels", [10, 32, 100])
 def test_a_linear_ramp_stays_one_away_from_the_borders(pixels, factor):
     width = round(pixels * factor)
     ramp = ((torch.arange(pixels) + 0.5) / pixels).expand(1, 1, 10, pixels)
@@ -197,7 +198,7 @@ def test_a_linear_ramp_stays_one_away_from_the_borders(pixels, factor):
     torch.testing.assert_close(found, expected[inner].expand_as(found), atol=1e-2, rtol=0)
 
 
-@pytest.mark.parametrize("factor", [1.25, *FACTORS])
+@each("factor", [1.25, *FACTORS])
 @pytest.mark.parametrize("kind", ["noise", "soft", "disc"])
 def test_shrunk_again_it_is_nearer_to_the_source_than_bicubic(kind, factor):
     noise = soft(2, 1, SIDE, SIDE)
@@ -221,13 +222,13 @@ def test_sides_of_different_factors_do_not_disturb_each_other():
         torch.testing.assert_close(found, expected.expand_as(found), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("size", [(5, 4), (10, 9), (19, 4), (5, 1), (1, 5), (1, 1)])
+@each("size", [(5, 4), (10, 9), (19, 4), (5, 1), (1, 5), (1, 1)])
 def test_shrinking_is_antialiased_bicubic(size):
     alpha = soft(2, 1, 19, 14)
     torch.testing.assert_close(enlarge_alpha(alpha, *size), bicubic(alpha, *size))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each("size", SIZES)
 def test_turning_the_picture_turns_the_result(size):
     alpha = soft(1, 1, 19, 14)
     found = enlarge_alpha(alpha, *size)
@@ -237,7 +238,7 @@ def test_turning_the_picture_turns_the_result(size):
     torch.testing.assert_close(enlarge_alpha(alpha.mT, *size[::-1]), found.mT, **close)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4, 7), (64, 64)])
+@each("size", [(1, 1), (4, 7), (64, 64)])
 def test_a_single_pixel_fills_the_picture(size):
     found = enlarge_alpha(torch.full((1, 1, 1, 1), 0.7), *size)
     torch.testing.assert_close(found, torch.full((1, 1, *size), 0.7), atol=0, rtol=0)
@@ -250,7 +251,7 @@ def test_the_same_size_returns_alpha_unchanged():
     assert torch.equal(alpha, copy)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each("size", SIZES)
 def test_pictures_of_a_batch_do_not_mix_and_the_source_is_left_alone(size):
     alpha = soft(3, 1, 19, 14)
     copy = alpha.clone()
@@ -261,7 +262,7 @@ def test_pictures_of_a_batch_do_not_mix_and_the_source_is_left_alone(size):
     assert torch.equal(alpha, copy)
 
 
-@pytest.mark.parametrize("size", [(19, 14), (38, 28), (7, 5)])
+@each("size", [(19, 14), (38, 28), (7, 5)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_result_is_float32(dtype, size):
     alpha = soft(1, 1, 19, 14).to(dtype)
@@ -278,13 +279,13 @@ def test_the_result_is_on_the_device_of_the_source():
     assert torch.equal(found.cpu(), enlarge_alpha(alpha, 38, 28))
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (1, 1, 8), (1, 3, 8, 8), (0, 1, 8, 8), (1, 1, 0, 8)])
+@each("shape", [(8, 1), (1, 1, 8), (1, 3, 8, 8), (0, 1, 8, 8), (1, 1, 0, 8)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(InputError, match=r"alpha has the shape .* is expected"):
         enlarge_alpha(torch.zeros(shape), 16, 16)
 
 
-@pytest.mark.parametrize("size", [(0, 16), (16, 0), (-1, 16)])
+@each("size", [(0, 16), (16, 0), (-1, 16)])
 def test_sizes_below_one_pixel_are_refused(size):
     with pytest.raises(InputError, match="sides of at least 1"):
         enlarge_alpha(soft(1, 1, 8, 8), *size)

@@ -6,6 +6,7 @@ import torch
 from scipy.ndimage import correlate1d
 
 from helpers import models
+from helpers.each import each
 from varsr_core.images.cielab import RGB_FROM_XYZ, XYZ_FROM_RGB, to_lab, to_lightness, to_rgb
 from varsr_core.images.color_fix import low_band, match_colors
 
@@ -67,7 +68,7 @@ def correlation(first, second):
     return np.corrcoef(first.flatten(), second.flatten())[0, 1]
 
 
-@pytest.mark.parametrize(("rgb", "lab"), PUBLISHED.items(), ids=str)
+@each(("rgb", "lab"), PUBLISHED.items())
 def test_lab_has_the_published_values(rgb, lab):
     np.testing.assert_allclose(to_lab(pixels([rgb])).flatten(), lab, atol=2e-4)
 

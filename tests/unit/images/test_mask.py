@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.images.mask import blend_inside, check_mask, feathered
 
@@ -32,16 +33,14 @@ def blot(height, width, images=1, seed=0):
 # Refusals
 
 
-@pytest.mark.parametrize("masks", [1, 3])
+@each("masks", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bool])
 def test_one_mask_for_all_or_one_each_is_accepted(masks, dtype):
     check_mask(torch.ones(masks, 1, 4, 5, dtype=dtype), 3)
     check_mask(torch.zeros(masks, 1, 4, 5, dtype=dtype), 3)
 
 
-@pytest.mark.parametrize(
-    "shape", [(4, 5), (1, 4, 5), (1, 3, 4, 5), (1, 1, 1, 4, 5), (1, 1, 0, 5), (0, 1, 4, 5)]
-)
+@each("shape", [(4, 5), (1, 4, 5), (1, 3, 4, 5), (1, 1, 1, 4, 5), (1, 1, 0, 5), (0, 1, 4, 5)])
 def test_what_has_another_shape_is_no_mask(shape):
     with pytest.raises(InputError) as caught:
         check_mask(torch.zeros(shape), 1)
@@ -90,9 +89,9 @@ def test_effect_never_exceeds_the_mask_and_is_none_outside(height, width, feathe
     assert (found[mask == 0] == 0).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 70), (16, 16), (64, 48), (200, 111)])
-@pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize("feather", [0, 5])
+@each("size", [(1, 1), (3, 70), (16, 16), (64, 48), (200, 111)])
+@each("images", [1, 2])
+@each("feather", [0, 5])
 def test_mask_of_any_size_comes_out_at_the_size_of_the_output(size, images, feather):
     found = feathered(random_mask(*size, images), 64, 48, feather)
     assert found.shape == (images, 1, 64, 48)
@@ -101,7 +100,7 @@ def test_mask_of_any_size_comes_out_at_the_size_of_the_output(size, images, feat
     assert found.max() <= 1
 
 
-@pytest.mark.parametrize("factor", [2, 3])
+@each("factor", [2, 3])
 def test_smaller_mask_lies_where_it_lay(factor):
     small = torch.zeros(1, 1, 12, 8)
     small[..., 6:, 4:] = 1
@@ -116,8 +115,8 @@ def test_feather_of_0_keeps_the_mask():
     assert torch.equal(feathered(mask, 20, 30, 0), mask)
 
 
-@pytest.mark.parametrize("feather", [1, 4, 8, 15])
-@pytest.mark.parametrize("turned", [False, True])
+@each("feather", [1, 4, 8, 15])
+@each("turned", [False, True])
 def test_effect_fades_in_from_the_edge_and_is_whole_after_the_feather(feather, turned):
     mask = right_half()
     if turned:
@@ -137,7 +136,7 @@ def test_effect_fades_in_from_the_edge_and_is_whole_after_the_feather(feather, t
     torch.testing.assert_close(fade, expected)
 
 
-@pytest.mark.parametrize("feather", [17, 40, 90])
+@each("feather", [17, 40, 90])
 def test_wide_feather_fades_in_small_steps_and_is_whole_at_its_end(feather):
     row = feathered(right_half(4, 240), 4, 240, feather)[0, 0, 2]
     assert (row[:120] == 0).all()
@@ -162,8 +161,8 @@ def test_border_of_the_picture_is_no_edge_of_the_mask():
     assert (feathered(right_half(), 40, 40, 8)[..., 28:] == 1).all()
 
 
-@pytest.mark.parametrize("feather", [39, 40, 41, 1000, 100_000])
-@pytest.mark.parametrize("size", [(40, 40), (1, 40), (40, 2), (1, 1)])
+@each("feather", [39, 40, 41, 1000, 100_000])
+@each("size", [(40, 40), (1, 40), (40, 2), (1, 1)])
 def test_feather_may_be_larger_than_the_picture(feather, size):
     mask = torch.ones(1, 1, *size)
     mask[..., : size[1] // 2] = 0
@@ -173,7 +172,7 @@ def test_feather_may_be_larger_than_the_picture(feather, size):
     assert (found.diff(dim=3) >= 0).all()
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@each("turned", [False, True])
 def test_edge_counts_from_across_the_whole_picture(turned):
     mask = torch.ones(1, 1, 40, 40)
     mask[..., 0] = 0
@@ -223,13 +222,13 @@ def test_feathering_leaves_its_mask_alone():
     assert torch.equal(mask, blot(30, 40))
 
 
-@pytest.mark.parametrize("value", [0.25, 0.5, 0.9])
+@each("value", [0.25, 0.5, 0.9])
 def test_even_mask_has_no_edge_to_fade_from(value):
     mask = torch.full((1, 1, 30, 40), value)
     torch.testing.assert_close(feathered(mask, 30, 40, 6), mask)
 
 
-@pytest.mark.parametrize(("size", "feather"), [(20, 16), (8, 16), (4, 4)])
+@each(("size", "feather"), [(20, 16), (8, 16), (4, 4)])
 def test_mask_smaller_than_the_feather_still_has_an_effect(size, feather):
     mask = torch.zeros(1, 1, 100, 100)
     mask[..., 40 : 40 + size, 40 : 40 + size] = 1

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.images.output_size import MAX_OUTPUT_PIXELS, SIZE_MODES, OutputSize, as_output_size
 
@@ -34,7 +35,7 @@ def sizes_up_to(height, width, factor):
         yield tuple(max(1, math.floor(side * change + half)) for side in (height, width))
 
 
-@pytest.mark.parametrize(
+@each(
     ("size", "scale", "expected"),
     [
         ((64, 48), 4, (256, 192)),
@@ -52,7 +53,7 @@ def test_scale_multiplies_both_sides_and_rounds_half_up(size, scale, expected):
     assert OutputSize("scale", scale).of(*size) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("mode", "value", "size", "expected"),
     [
         ("longer side", 1000, (1080, 1920), (563, 1000)),  # 562.5
@@ -95,7 +96,7 @@ def test_both_sides_are_multiplied_by_one_factor(mode):
 
 
 @pytest.mark.parametrize("mode", ["longer side", "shorter side"])
-@pytest.mark.parametrize("size", SHAPES)
+@each("size", SHAPES)
 def test_the_named_side_is_met_exactly(mode, size):
     pick = max if mode == "longer side" else min
     for value in (1, 7, 100, 511):
@@ -116,7 +117,7 @@ def test_no_factor_comes_nearer_to_the_megapixels():
         assert abs(math.prod(found) - pixels) == best, (size, pixels, found)
 
 
-@pytest.mark.parametrize("size", SHAPES)
+@each("size", SHAPES)
 @pytest.mark.parametrize("mode", SIZE_MODES)
 def test_sizes_grow_with_the_value(mode, size):
     values = [0.001, 0.1, 0.5, 1, 2, 3.7, 8]
@@ -125,7 +126,7 @@ def test_sizes_grow_with_the_value(mode, size):
     assert [width for _, width in found] == sorted(width for _, width in found)
 
 
-@pytest.mark.parametrize(("mode", "value"), [("scale", 4.0), ("longer side", 16384)])
+@each(("mode", "value"), [("scale", 4.0), ("longer side", 16384)])
 def test_the_largest_output_is_allowed(mode, value):
     assert math.prod(OutputSize(mode, value).of(4096, 4096)) == MAX_OUTPUT_PIXELS
 
@@ -150,7 +151,7 @@ def test_absurd_values_are_refused_like_large_ones(mode):
         OutputSize(mode, 1e308).of(64, 48)
 
 
-@pytest.mark.parametrize("value", [0, -1, -0.5, math.nan, math.inf, -math.inf])
+@each("value", [0, -1, -0.5, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("mode", SIZE_MODES)
 def test_values_that_are_not_above_0_and_finite_are_refused(mode, value):
     with pytest.raises(InputError, match=f"{mode} is {value}; a finite number above 0"):
@@ -163,7 +164,7 @@ def test_unknown_modes_are_refused(mode):
         OutputSize(mode, 2)
 
 
-@pytest.mark.parametrize("size", [(0, 8), (8, 0), (0, 0)])
+@each("size", [(0, 8), (8, 0), (0, 0)])
 @pytest.mark.parametrize("mode", SIZE_MODES)
 def test_empty_pictures_are_refused(mode, size):
     with pytest.raises(InputError, match="at least one pixel"):
@@ -174,7 +175,7 @@ def test_the_default_enlarges_four_times():
     assert OutputSize().of(10, 20) == (40, 80)
 
 
-@pytest.mark.parametrize("scale", [2, 2.5])
+@each("scale", [2, 2.5])
 def test_a_number_is_a_scale(scale):
     assert as_output_size(scale) == OutputSize("scale", scale)
 
@@ -184,7 +185,7 @@ def test_an_output_size_is_passed_through():
     assert as_output_size(size) is size
 
 
-@pytest.mark.parametrize("scale", [0, -2.0, math.nan, math.inf])
+@each("scale", [0, -2.0, math.nan, math.inf])
 def test_a_number_that_is_no_scale_is_refused(scale):
     with pytest.raises(InputError, match="scale is"):
         as_output_size(scale)

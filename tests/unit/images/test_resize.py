@@ -1,10 +1,10 @@
 """The one kernel, against itself written out in float64."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 
 from helpers import models
+from helpers.each import each
 from helpers.kernels import cubic_weights
 from varsr_core.images.resize import bicubic
 
@@ -36,7 +36,7 @@ def written_out(image, height, width):
     return rows @ image.double() @ columns.T
 
 
-@pytest.mark.parametrize(("before", "after"), ONE_COLUMN + OTHERS)
+@each(("before", "after"), ONE_COLUMN + OTHERS)
 def test_resampling_is_the_kernel_written_out(before, after):
     image = models.picture(*before, images=2)
     found = bicubic(image, *after)
@@ -45,14 +45,14 @@ def test_resampling_is_the_kernel_written_out(before, after):
     assert (found - written_out(image, *after)).abs().max() < 2e-6
 
 
-@pytest.mark.parametrize(("before", "after"), OTHERS)
+@each(("before", "after"), OTHERS)
 def test_all_but_single_columns_are_resized_as_torch_does(before, after):
     image = models.picture(*before)
     expected = F.interpolate(image, after, mode="bicubic", align_corners=False, antialias=True)
     assert torch.equal(bicubic(image, *after), expected)
 
 
-@pytest.mark.parametrize(("before", "after"), [((48, 64), (30, 1)), ((1, 64), (30, 1))])
+@each(("before", "after"), [((48, 64), (30, 1)), ((1, 64), (30, 1))])
 def test_a_column_is_a_row_turned(before, after):
     image = models.picture(*before)
     turned = bicubic(image.transpose(2, 3), after[1], after[0]).transpose(2, 3)
@@ -67,7 +67,7 @@ def test_overshoot_is_kept():
     assert found.max() > 1.01
 
 
-@pytest.mark.parametrize("width", [1, 5])
+@each("width", [1, 5])
 def test_picture_is_left_alone(width):
     image = models.picture(9, 7)
     before = image.clone()

@@ -1,9 +1,9 @@
 """Attention for bf16 on the CPU: as exact as the rounding of what it is given."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.each import each
 from varsr_core.nn.cpu_attention import cpu_attention, worthwhile
 from varsr_core.varsr import transformer
 
@@ -25,7 +25,7 @@ def exact(*given):
     return F.scaled_dot_product_attention(*(x.double() for x in given), scale=1.0)
 
 
-@pytest.mark.parametrize("scale", [1.0, 20.0, 100.0])
+@each("scale", [1.0, 20.0, 100.0])
 def test_error_is_below_what_rounding_the_inputs_costs(scale):
     given = inputs(scale)
     rounded = [x.bfloat16() for x in given]

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from helpers import models
+from helpers.each import each
 from varsr_core.nn import float8
 from varsr_core.nn.float8 import FLOAT8, Float8Linear, quantise, store_in_float8
 from varsr_core.varsr.acceleration import in_float8
@@ -55,7 +56,7 @@ def test_an_output_without_weights_stays_zero():
     assert torch.equal(stored.float() * scale[:, None], torch.zeros(3, 16))
 
 
-@pytest.mark.parametrize("bias", [True, False])
+@each("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_layer_multiplies_by_the_weights_it_stores(dtype, bias):
     layer = Float8Linear(linear(bias=bias).to(dtype))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from helpers.each import each
 from varsr_core.nn.kv_cache import KVCache
 
 LAYERS, ROWS, HEADS, HEAD_DIM = 3, 2, 4, 8
@@ -67,7 +68,7 @@ def held(cache, layer):
     return torch.stack(cache.append(layer, *nothing))
 
 
-@pytest.mark.parametrize("rows", [[1], [1, 0], [0, 0, 1]])
+@each("rows", [[1], [1, 0], [0, 0, 1]])
 def test_selected_rows_are_copies_that_go_on_by_themselves(rows):
     cache = filled_cache()
     before = cache.storage.clone()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.each import each
 from varsr_core.nn.rope import apply_rope, map_positions, rope_table
 
 HEAD_DIM = 16
@@ -17,7 +18,7 @@ def vectors():
     return torch.randn(2, HEAD_DIM, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("place", [(0, 0), (3, 17.5), (31, 31)])
+@each("place", [(0, 0), (3, 17.5), (31, 31)])
 def test_rotation_preserves_length(vectors, place):
     torch.testing.assert_close(rotated(vectors[0], place).norm(), vectors[0].norm())
 
@@ -26,7 +27,7 @@ def test_rotation_at_the_origin_changes_nothing(vectors):
     assert torch.equal(rotated(vectors[0], (0, 0)), vectors[0])
 
 
-@pytest.mark.parametrize("shift", [(1, 0), (0, 1), (7.5, 12)])
+@each("shift", [(1, 0), (0, 1), (7.5, 12)])
 def test_product_of_two_tokens_depends_on_their_distance_alone(vectors, shift):
     q, k = vectors
     here = rotated(q, (4, 9)) @ rotated(k, (6, 3))
@@ -61,7 +62,7 @@ def test_first_half_of_the_angles_turns_with_the_row_and_second_with_the_column(
     assert (cos[0, quarter:] != cos[2, quarter:]).any()
 
 
-@pytest.mark.parametrize(("coarse", "fine"), [(1, 32), (2, 4), (4, 32), (6, 18)])
+@each(("coarse", "fine"), [(1, 32), (2, 4), (4, 32), (6, 18)])
 def test_tokens_of_two_scales_at_the_same_place_share_their_position(coarse, fine):
     step = fine // coarse
     dense = map_positions(fine).view(fine, fine, 2)[::step, ::step]

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from helpers.each import each
 from varsr_core.nn.token_sampling import draw_tokens, guide, keep_top_k, keep_top_p
 
 ALMOST_ONE = 1 - 2**-24  # the largest number a float32 draw gives
@@ -51,7 +52,7 @@ def test_top_k_keeps_all_ties_at_the_threshold():
     assert kept(keep_top_k(logits, 2)) == [[False, True, True, True], [True, True, True, False]]
 
 
-@pytest.mark.parametrize("k", [1, 5, 63])
+@each("k", [1, 5, 63])
 def test_top_k_keeps_k_tokens_unchanged_when_none_tie(k):
     logits = random_logits(3, 64)
     result = keep_top_k(logits, k)
@@ -64,8 +65,8 @@ def test_top_k_beyond_the_vocabulary_keeps_all():
     assert torch.equal(keep_top_k(logits, 9), logits)
 
 
-@pytest.mark.parametrize("p", [0.01, 0.3, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("seed", range(5))
+@each("p", [0.01, 0.3, 0.5, 0.9, 0.999])
+@each("seed", range(5))
 def test_top_p_keeps_what_a_plain_loop_keeps(p, seed):
     logits = random_logits(4, 40, seed=seed)
     expected = []
@@ -79,7 +80,7 @@ def test_top_p_keeps_what_a_plain_loop_keeps(p, seed):
     assert kept(keep_top_p(logits, p)) == expected
 
 
-@pytest.mark.parametrize("p", [1e-9, 0.5])
+@each("p", [1e-9, 0.5])
 def test_top_p_never_drops_the_most_likely_token(p):
     logits = torch.full((5, 100), -50.0)
     best = torch.tensor([0, 7, 50, 98, 99])
@@ -98,7 +99,7 @@ def test_truncation_leaves_its_argument_alone():
     assert torch.equal(logits, before)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@each("temperature", [0.5, 1.0, 2.0])
 def test_tokens_are_drawn_with_the_probabilities_of_softmax(temperature):
     logits = random_logits(12) / 2
     counts = np.bincount(draw_many(logits, temperature=temperature), minlength=12)
@@ -116,8 +117,8 @@ def test_draws_after_top_k_have_the_renormalised_probabilities():
     assert chisquare(counts[best], expected).pvalue > 0.001
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.25, 0.5, 0.75, ALMOST_ONE])
-@pytest.mark.parametrize("seed", range(20))
+@each("uniform", [0.0, 0.25, 0.5, 0.75, ALMOST_ONE])
+@each("seed", range(20))
 def test_tokens_without_probability_are_never_drawn(uniform, seed):
     logits = random_logits(8, 4096, seed=seed)
     hidden = torch.rand(8, 4096, generator=torch.Generator().manual_seed(seed)) < 0.9
@@ -127,7 +128,7 @@ def test_tokens_without_probability_are_never_drawn(uniform, seed):
     assert not hidden.gather(1, ids[:, None]).any()
 
 
-@pytest.mark.parametrize(("uniform", "token"), [(0.0, 3), (ALMOST_ONE, 5)])
+@each(("uniform", "token"), [(0.0, 3), (ALMOST_ONE, 5)])
 def test_ends_of_the_draw_give_the_first_and_last_token_with_weight(uniform, token):
     logits = torch.full((1, 8), -torch.inf)
     logits[0, 3:6] = 0.0

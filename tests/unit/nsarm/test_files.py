@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from helpers.each import each
 from helpers.nsarm_goldens import SIDES, reference
 from helpers.paths import ROOT
 from tools.random_nsarm import MICRO, QUARTER, write_release
@@ -56,7 +57,7 @@ def assert_same(checkpoint, expected):
         assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@each("turned", [False, True])
 def test_release_loads_in_any_order(release, expected, turned):
     assert_same(load_checkpoint(release[::-1] if turned else release), expected)
 
@@ -120,7 +121,7 @@ def test_fp8_file_holds_the_blocks_matrices_in_eight_bits_and_keeps_the_rest(rel
         assert file.metadata()["family"] == "nsarm"
 
 
-@pytest.mark.parametrize("spread", [1e-3, 1.0, 40.0])
+@each("spread", [1e-3, 1.0, 40.0])
 def test_matrix_in_eight_bits_is_exact_to_its_three_bits_of_mantissa(spread):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 48, generator=generator) * spread

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from helpers.nsarm_goldens import model, trace
 from varsr_core.errors import InputError
 from varsr_core.nsarm.restorer import NO_TEXT_TOKENS, NSARMRestorer
@@ -93,9 +94,7 @@ def test_without_a_text_what_was_learned_for_none_is_read():
     assert (none - restored(image, temperature=0)).abs().mean() > 1e-4
 
 
-@pytest.mark.parametrize(
-    "features", [torch.zeros(3, 7), torch.zeros(513, 256), torch.zeros(0, 256), torch.zeros(256)]
-)
+@each("features", [torch.zeros(3, 7), torch.zeros(513, 256), torch.zeros(0, 256), torch.zeros(256)])
 def test_features_of_another_encoder_are_refused(features):
     with pytest.raises(InputError, match="flan-t5-xl"):
         NSARMRestorer(model(), features=features)

@@ -4,8 +4,7 @@ import ast
 import re
 from functools import cache
 
-import pytest
-
+from helpers.each import each
 from helpers.paths import ROOT
 
 DOCS = ROOT / "web" / "docs"
@@ -92,19 +91,19 @@ def test_nodes_and_their_inputs_are_found_in_the_source():
     assert {"seed", "top_k", "first_scale"} <= input_names(NODES["VARSR_Sample"])
 
 
-@pytest.mark.parametrize("node_id", NODES)
+@each("node_id", NODES)
 def test_node_has_a_page(node_id):
     assert (DOCS / f"{node_id}.md").is_file()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES)
 def test_page_belongs_to_a_node(page):
     """As ComfyUI looks for it: <node id>.md or <node id>/<language>.md."""
     node_id = page.stem if page.parent == DOCS else page.parent.name
     assert node_id in NODES
 
 
-@pytest.mark.parametrize("node_id", NODES)
+@each("node_id", NODES)
 def test_page_has_its_sections(node_id):
     text = page_of(node_id)
     assert text.startswith("# ")
@@ -114,24 +113,24 @@ def test_page_has_its_sections(node_id):
         assert section(text, heading).strip(), heading
 
 
-@pytest.mark.parametrize("node_id", NODES)
+@each("node_id", NODES)
 def test_page_shows_an_example(node_id):
     assert f"](images/{node_id}.webp)" in section(page_of(node_id), "Example")
 
 
-@pytest.mark.parametrize("node_id", NODES)
+@each("node_id", NODES)
 def test_page_is_titled_as_the_node(node_id):
     (title,) = (w.value.value for w in NODES[node_id].keywords if w.arg == "display_name")
     assert page_of(node_id).startswith(f"# {title}\n")
 
 
-@pytest.mark.parametrize("node_id", NODES)
+@each("node_id", NODES)
 def test_page_names_the_inputs_of_the_source(node_id):
     told = section(page_of(node_id), "Inputs")
     assert not [name for name in input_names(NODES[node_id]) if f"- **{name}**" not in told]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES)
 def test_quoted_errors_are_raised_somewhere(page):
     """Code at the start of a line of troubleshooting is a part of an error's text."""
     lines = section(page.read_text(encoding="utf-8"), "Troubleshooting").strip().splitlines()
@@ -144,7 +143,7 @@ def test_quoted_errors_are_raised_somewhere(page):
     assert not [quote for quote in quoted if not any(quote in text for text in messages())]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES)
 def test_pictures_of_the_page_exist(page):
     """ComfyUI looks for them from web/docs on, wherever the page lies."""
     text = page.read_text(encoding="utf-8")
@@ -153,7 +152,7 @@ def test_pictures_of_the_page_exist(page):
     assert not [name for name in pictures if not (DOCS / name).is_file()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES)
 def test_links_of_the_page_are_whole_and_known(page):
     """A relative link would be one of ComfyUI's own page, so all are full addresses."""
     for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)", page.read_text(encoding="utf-8")):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.each import each
 from helpers.paths import ROOT
 
 LARGEST = 60e6  # bytes
@@ -43,7 +44,7 @@ def test_tests_and_tools_stay_here(published):
     assert {name.split("/")[0] for name in published}.isdisjoint({"tests", "tools", ".ci"})
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "example_workflows").glob("*.json")), ids=stem)
+@each("path", sorted((ROOT / "example_workflows").glob("*.json")))
 def test_template_has_a_thumbnail(path, published):
     assert path.with_suffix(".jpg").relative_to(ROOT).as_posix() in published
 

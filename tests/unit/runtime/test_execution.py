@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from helpers.each import each
 from varsr_core.runtime.execution import Execution, Session, is_out_of_memory
 
 
@@ -46,7 +47,7 @@ def out_of_memory():
     raise torch.OutOfMemoryError("at the very first byte")
 
 
-@pytest.mark.parametrize(("said", "size"), [(-3, 1), (0, 1), (1, 1), (5, 5)])
+@each(("said", "size"), [(-3, 1), (0, 1), (1, 1), (5, 5)])
 def test_session_works_on_as_many_tiles_as_prepare_says_and_on_one_at_least(said, size):
     assert session_of(said).size == size
 
@@ -62,8 +63,8 @@ def test_session_has_the_device_of_the_caller():
     assert session_of(device=torch.device("meta")).device == torch.device("meta")
 
 
-@pytest.mark.parametrize("tiles", [0, 1, 2, 7, 12])
-@pytest.mark.parametrize("at_once", [-1, 0, 1, 3, 5, 100])
+@each("tiles", [0, 1, 2, 7, 12])
+@each("at_once", [-1, 0, 1, 3, 5, 100])
 def test_every_tile_is_done_once_and_in_order(tiles, at_once):
     work = Work()
     run(work, tiles, at_once)
@@ -91,7 +92,7 @@ def test_a_short_block_that_runs_out_of_memory_is_halved_by_its_own_size():
     assert work.tried == [3, 1, 1, 1]
 
 
-@pytest.mark.parametrize("fail_at", [{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 3, 4}])
+@each("fail_at", [{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 3, 4}])
 def test_work_goes_on_where_memory_ran_out(fail_at):
     work = Work(fail_at=fail_at)
     run(work, 13, 4)
@@ -104,14 +105,14 @@ def test_size_found_by_running_out_of_memory_holds_for_the_next_run():
     assert work.tried == [2, 2]
 
 
-@pytest.mark.parametrize(("at_once", "tiles"), [(8, 8), (8, 5), (4, 2), (5, 5)])
+@each(("at_once", "tiles"), [(8, 8), (8, 5), (4, 2), (5, 5)])
 def test_attempt_that_runs_out_of_memory_halves_the_size_by_the_tiles_it_had(at_once, tiles):
     session = session_of(at_once)
     assert session.attempt(tiles, out_of_memory) is False
     assert session.size == tiles // 2
 
 
-@pytest.mark.parametrize(("at_once", "tiles"), [(1, 4), (2, 8)])
+@each(("at_once", "tiles"), [(1, 4), (2, 8)])
 def test_running_out_of_memory_never_makes_the_size_grow(at_once, tiles):
     """A canvas' norms are measured on four tiles at once, whatever the size."""
     session = session_of(at_once)
@@ -126,7 +127,7 @@ def test_attempt_that_fits_leaves_the_size():
     assert did == [1]
 
 
-@pytest.mark.parametrize("at_once", [1, 4])
+@each("at_once", [1, 4])
 def test_single_tile_that_runs_out_of_memory_is_an_error_that_says_what_to_do(at_once):
     freed = []
     session = session_of(at_once, free_memory=lambda: freed.append(1))
@@ -190,7 +191,7 @@ def test_memory_is_freed_after_the_error_has_let_go_of_it():
     assert alive == [0]
 
 
-@pytest.mark.parametrize("tiles", [1, 8])
+@each("tiles", [1, 8])
 def test_other_errors_are_raised_at_once(tiles):
     freed, tried = [], []
 
@@ -232,8 +233,8 @@ def test_out_of_memory_is_told_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 
-@pytest.mark.parametrize("fail_at", [set(), {1}, {2}, {1, 2}, {2, 4}])
-@pytest.mark.parametrize(("tiles", "at_once"), [(1, 4), (7, 1), (7, 3), (8, 8)])
+@each("fail_at", [set(), {1}, {2}, {1, 2}, {2, 4}])
+@each(("tiles", "at_once"), [(1, 4), (7, 1), (7, 3), (8, 8)])
 def test_progress_rises_to_its_total_wherever_memory_runs_out(tiles, at_once, fail_at):
     seen = []
     run(Work(fail_at=fail_at), tiles, at_once, on_progress=seen.append)

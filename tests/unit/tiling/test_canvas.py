@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from helpers import models
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.images.alpha import enlarge_alpha
 from varsr_core.images.check import check_pixels
@@ -50,14 +51,14 @@ def pillow_resize(channel, height, width):
     return np.array(image)
 
 
-@pytest.mark.parametrize(("before", "after"), RESIZES)
+@each(("before", "after"), RESIZES)
 def test_resize_equals_bicubic_of_pillow_in_floating_point(before, after):
     image = models.picture(*before)
     expected = [np.clip(pillow_resize(channel, *after), 0, 1) for channel in image[0].numpy()]
     np.testing.assert_allclose(resize(image, *after)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("before", "after"), RESIZES)
+@each(("before", "after"), RESIZES)
 def test_resize_equals_bicubic_of_pillow_in_8_bits_but_for_rounding(before, after):
     levels = (models.picture(*before)[0] * 255).round()
     pixels = levels.to(torch.uint8).numpy()
@@ -78,7 +79,7 @@ def test_resize_does_not_overshoot_the_range():
     assert (found.min(), found.max()) == (0, 1)
 
 
-@pytest.mark.parametrize(
+@each(
     "size",
     [
         (64, 64),
@@ -95,7 +96,7 @@ def test_resize_does_not_overshoot_the_range():
         (70, 1),
     ],
 )
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@each("channels", [1, 3, 4])
 def test_joining_split_tiles_gives_the_picture_back(size, channels):
     image = models.picture(*size, channels=channels, images=2)
     tiles, canvas = split(image)
@@ -118,7 +119,7 @@ def test_picture_much_smaller_than_a_tile_is_reflected_again_and_again():
     np.testing.assert_allclose(tiles, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1)])
+@each("size", [(1, 1), (1, 30), (30, 1)])
 def test_a_side_of_one_pixel_is_repeated(size):
     image = models.picture(*size)
     tiles, _ = split(image)
@@ -133,7 +134,7 @@ def test_picture_larger_than_a_tile_is_padded_to_whole_tokens():
     assert (canvas.height, canvas.width) == (100, 70)
 
 
-@pytest.mark.parametrize(
+@each(
     ("mode", "value", "expected"),
     [
         ("scale", 2.5, (75, 103)),
@@ -147,7 +148,7 @@ def test_output_has_the_size_that_is_asked_for(mode, value, expected):
     assert (canvas.height, canvas.width) == expected
 
 
-@pytest.mark.parametrize(("overlap", "columns"), [(0.0, 2), (0.25, 3), (0.5, 3), (0.3, 4)])
+@each(("overlap", "columns"), [(0.0, 2), (0.25, 3), (0.5, 3), (0.3, 4)])
 def test_overlap_is_a_share_of_a_tile_in_whole_tokens(overlap, columns):
     """A share of 0.3 is 19 pixels of 64, hence two tokens."""
     width = 160 if overlap == 0.3 else 128
@@ -246,7 +247,7 @@ def test_no_canvas_is_made_of_what_is_no_picture(case):
         canvas_of(BAD_PICTURES[case][0])
 
 
-@pytest.mark.parametrize(
+@each(
     "image",
     [
         blank(1, 1, 1, 1),
@@ -273,7 +274,7 @@ def holding(grid, row, column):
     ]
 
 
-@pytest.mark.parametrize("pixel", [(0, 0), (50, 50), (70, 60), (169, 79), (0, 79), (169, 0)])
+@each("pixel", [(0, 0), (50, 50), (70, 60), (169, 79), (0, 79), (169, 0)])
 def test_a_mask_touches_the_tiles_that_hold_it(pixel):
     canvas = canvas_of(models.picture(170, 80))
     mask = torch.zeros(1, 1, 170, 80)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
 from varsr_core.tiling.grid import TileGrid
@@ -68,7 +69,7 @@ def test_crowded_rows_need_more_than_every_second_tile():
     assert len(Neighbourhood(CROWDED).phases) == 3 * 2
 
 
-@pytest.mark.parametrize(
+@each(
     ("grid", "phases"),
     [
         (TileGrid(16, 16, tile=16, overlap=4), [[0]]),
@@ -137,7 +138,7 @@ def test_tile_without_finished_neighbours_stays_as_it_is():
     assert torch.equal(Neighbourhood(FOUR).take_over(latent, 0, {}), latent)
 
 
-@pytest.mark.parametrize(("index", "other"), [(1, 0), (0, 1)])
+@each(("index", "other"), [(1, 0), (0, 1)])
 def test_neighbour_is_given_deep_in_the_overlap_and_ends_in_a_smooth_ramp(index, other):
     own, theirs = torch.full((1, 32, 32), 5.0), torch.full((1, 32, 32), 7.0)
     found = Neighbourhood(ROW).take_over(own, index, {other: theirs})
@@ -164,8 +165,8 @@ def test_neighbour_does_not_fade_at_the_border_of_the_canvas():
     assert (found[0, 15, :2] < 1).all()  # the tiles below go on from there
 
 
-@pytest.mark.parametrize("grid", [FOUR, NINE, CROWDED], ids=["four", "nine", "crowded"])
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@each("grid", [FOUR, NINE, CROWDED])
+@each("count", [1, 2, 3, 8])
 def test_neighbours_count_by_their_authority_and_the_tile_has_the_rest(grid, count):
     tiles = random_tiles(grid, channels=1)
     around = Neighbourhood(grid)
@@ -285,7 +286,7 @@ def test_tiles_meet_those_of_their_own_picture_only():
     assert torch.equal(met[9:], around.meet(both[9:], everything(NINE)))
 
 
-@pytest.mark.parametrize(("overlap", "quiet", "fade"), [(16, 6, 4), (7, 2, 3), (1, 0, 1)])
+@each(("overlap", "quiet", "fade"), [(16, 6, 4), (7, 2, 3), (1, 0, 1)])
 def test_one_tile_hands_over_to_the_next_in_the_middle_of_their_overlap(overlap, quiet, fade):
     grid = TileGrid(32, 64 - overlap, tile=32, overlap=overlap)
     met = Neighbourhood(grid).meet(level_tiles(grid, 0.0, 1.0), [0, 1])
@@ -320,7 +321,7 @@ def test_meeting_leaves_its_input_alone():
 
 
 @pytest.mark.parametrize("mode", TILING_MODES)
-@pytest.mark.parametrize("overlap", [0, 0.25, 0.5])
+@each("overlap", [0, 0.25, 0.5])
 def test_every_mode_and_overlap_up_to_a_half_is_accepted(mode, overlap):
     assert Tiling(mode, overlap) == Tiling(mode=mode, overlap=overlap)
 
@@ -330,7 +331,7 @@ def test_unknown_mode_is_refused_by_name():
         Tiling(mode="spiral")
 
 
-@pytest.mark.parametrize("overlap", [-0.01, 0.51, float("nan"), float("inf")])
+@each("overlap", [-0.01, 0.51, float("nan"), float("inf")])
 def test_impossible_overlap_is_refused(overlap):
     with pytest.raises(InputError, match=f"overlap is {overlap}; a share of 0 to 0.5"):
         Tiling(overlap=overlap)

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from helpers.each import each
 from varsr_core.tiling.grid import TileGrid
 
 # height, width, tile, overlap, align
@@ -55,7 +56,7 @@ def gaps(starts):
     return [b - a for a, b in zip(starts, starts[1:], strict=False)]
 
 
-@pytest.mark.parametrize("images", [1, 2])
+@each("images", [1, 2])
 def test_merge_of_split_is_identity(grid, images):
     canvas = random_canvas(grid, images, channels=3)
     torch.testing.assert_close(grid.merge(grid.split(canvas)), canvas, atol=1e-6, rtol=0)
@@ -147,7 +148,7 @@ def test_cells_are_the_same_tiles_where_a_token_is_one(grid):
     assert [(top * unit, left * unit) for top, left in cells.positions] == grid.positions
 
 
-@pytest.mark.parametrize("case", [(96, 72, 24, 12, 8), (96, 96, 48, 24, 16)], ids=str)
+@each("case", [(96, 72, 24, 12, 8), (96, 96, 48, 24, 16)])
 def test_every_aligned_grid_has_cells(case):
     grid = grid_of(case)
     unit = grid.align
@@ -203,7 +204,7 @@ def share_of_each_tile(grid):
     return grid.merge(tiles)[:, 0]
 
 
-@pytest.mark.parametrize("case", [g for g in GRIDS if g[0] * g[1] < 10_000], ids=str)
+@each("case", [g for g in GRIDS if g[0] * g[1] < 10_000])
 def test_weights_are_positive_shares_that_sum_to_1(case):
     grid = grid_of(case)
     shares = share_of_each_tile(grid)
@@ -215,7 +216,7 @@ def test_weights_are_positive_shares_that_sum_to_1(case):
         assert (share[~inside] == 0).all()
 
 
-@pytest.mark.parametrize("case", [(128, 112, 64, 16, 16), (28, 46, 10, 4, 1), (19, 10, 10, 1, 1)])
+@each("case", [(128, 112, 64, 16, 16), (28, 46, 10, 4, 1), (19, 10, 10, 1, 1)])
 def test_weights_are_symmetric(case):
     """Turned by half a turn, the first tile weighs as the last did: no window is off-centre."""
     shares = share_of_each_tile(grid_of(case))

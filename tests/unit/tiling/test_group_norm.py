@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from helpers.each import each
 from varsr_core.tiling.group_norm import NormStatistics, own_norm
 
 
@@ -74,9 +75,9 @@ def parts_of(network, x, widths, context=0):
     return runs
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4, 16])
-@pytest.mark.parametrize("shape", [(1, 16, 5, 7), (3, 16, 8, 4)])
-@pytest.mark.parametrize("eps", [1e-6, 1e-2])
+@each("groups", [1, 2, 4, 16])
+@each("shape", [(1, 16, 5, 7), (3, 16, 8, 4)])
+@each("eps", [1e-6, 1e-2])
 def test_measuring_one_picture_norms_as_the_layer_does(groups, shape, eps):
     layer, x = layer_of(groups, 16, eps=eps), features(*shape)[:1]
     statistics = NormStatistics.measure(lambda norm: norm(layer, x))
@@ -144,8 +145,8 @@ def test_samples_measured_together_count_as_one():
     assert_same_output(network(x, together.norm()), network(x))
 
 
-@pytest.mark.parametrize("widths", [[12], [6, 6], [1, 2, 9], [3, 3, 3, 3]])
-@pytest.mark.parametrize("context", [0, 2])
+@each("widths", [[12], [6, 6], [1, 2, 9], [3, 3, 3, 3]])
+@each("context", [0, 2])
 def test_parts_measured_apart_equal_the_whole(widths, context):
     network, x = Network(), features(2, 16, 6, 12)
     apart = NormStatistics.measure_apart(parts_of(network, x, widths, context))
@@ -180,7 +181,7 @@ def test_an_error_of_the_network_passes_through_both_ways_of_measuring():
         NormStatistics.measure_apart([(run, everything)])
 
 
-@pytest.mark.parametrize("offset", [0.0, 300.0])
+@each("offset", [0.0, 300.0])
 def test_variance_survives_a_large_mean(offset):
     layer, x = layer_of(4, 16), features(1, 16, 32, 32) + offset
     runs = [(lambda norm, part=part: norm(layer, part), everything) for part in x.chunk(4, dim=3)]
@@ -244,7 +245,7 @@ class Offloaded(nn.Module):
         return F.group_norm(x, self.num_groups, *self.load(x), self.eps)
 
 
-@pytest.mark.parametrize("eps", [1e-6, 1e-1])
+@each("eps", [1e-6, 1e-1])
 def test_weights_are_read_off_what_the_layer_does(eps):
     layer, x = layer_of(4, 16, eps=eps), features(1, 16, 6, 9)
     offloaded = Offloaded(layer)

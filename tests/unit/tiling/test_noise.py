@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.tiling.noise import (
     BLOCK,
     TileSeed,
@@ -29,17 +30,17 @@ def uniform(seeds):
     return draw_uniform((3, 5), seeds)
 
 
-@pytest.mark.parametrize("draw", [normal, uniform])
+@each("draw", [normal, uniform])
 def test_same_seed_gives_the_same_numbers(draw):
     assert torch.equal(draw([7, 8]), draw([7, 8]))
 
 
-@pytest.mark.parametrize("draw", [normal, uniform])
+@each("draw", [normal, uniform])
 def test_numbers_of_a_seed_do_not_depend_on_the_seeds_beside_it(draw):
     assert torch.equal(draw([7, 8, LARGEST_SEED])[2], draw([LARGEST_SEED])[0])
 
 
-@pytest.mark.parametrize("draw", [normal, uniform])
+@each("draw", [normal, uniform])
 def test_another_seed_gives_other_numbers(draw):
     first, second = draw([7, 8])
     assert not torch.isclose(first, second).any()
@@ -67,7 +68,7 @@ def test_uniform_numbers_fill_0_to_1_without_1():
     assert numbers.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize("side", [3, BLOCK, BLOCK + 5, 3 * BLOCK])
+@each("side", [3, BLOCK, BLOCK + 5, 3 * BLOCK])
 def test_tiles_are_windows_of_one_canvas_of_normal_numbers(side):
     """So tiles that overlap have equal numbers there, across the blocks it is drawn in."""
     size = 5 * BLOCK

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers import models
+from helpers.each import each
 from varsr_core.images.output_size import OutputSize
 from varsr_core.nn.linear_preview import FITTED_SIDE, fit_preview
 from varsr_core.runtime.execution import Execution
@@ -124,7 +125,7 @@ def test_tiles_of_a_block_that_belong_to_the_next_picture_wait_for_it():
     assert (Preview([whole] * 2, plain).painted([0, 1], both) == 0.25).all()
 
 
-@pytest.mark.parametrize(
+@each(
     ("size", "shown"),
     [((1024, 512), (512, 256)), ((1032, 1032), (258, 258)), ((8192, 80), (MAX_SIDE, 5))],
 )

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from helpers import models
+from helpers.each import each
 from varsr_core.training.data import degradation
 from varsr_core.training.data.blur_kernels import BLUR_KINDS, BlurRecipe, pixel_grid
 from varsr_core.training.data.degradation import (
@@ -76,7 +77,7 @@ def no_noise(**changes):
 
 
 @pytest.mark.parametrize("kind", [*BLUR_KINDS, "sinc"])
-@pytest.mark.parametrize("size", [7, 13, 21])
+@each("size", [7, 13, 21])
 def test_kernels_sum_to_1_and_are_the_same_upside_down(kind, size):
     kernel = BlurRecipe(kind, size, 2.0, 0.7, 0.4, beta=1.7, cutoff=1.5).kernel()
     assert kernel.shape == (size, size)
@@ -84,8 +85,8 @@ def test_kernels_sum_to_1_and_are_the_same_upside_down(kind, size):
     torch.testing.assert_close(kernel, kernel.flip(0, 1))
 
 
-@pytest.mark.parametrize("angle", [0.0, 0.5, -2.0, 3.0])
-@pytest.mark.parametrize(("sigma_x", "sigma_y"), [(2.5, 1.0), (0.8, 1.9), (1.5, 1.5)])
+@each("angle", [0.0, 0.5, -2.0, 3.0])
+@each(("sigma_x", "sigma_y"), [(2.5, 1.0), (0.8, 1.9), (1.5, 1.5)])
 def test_moments_of_a_gaussian_are_its_rotated_deviations(sigma_x, sigma_y, angle):
     kernel = BlurRecipe("aniso", 21, sigma_x, sigma_y, angle).kernel().double()
     x, y = pixel_grid(21)
@@ -124,7 +125,7 @@ def test_a_larger_beta_makes_the_top_flatter_and_the_rim_steeper(kind):
     assert steep[15] / steep[10] < soft[15] / soft[10]
 
 
-@pytest.mark.parametrize("cutoff", [math.pi / 5, math.pi / 3, 2.0])
+@each("cutoff", [math.pi / 5, math.pi / 3, 2.0])
 def test_sinc_filter_passes_below_its_cutoff_and_stops_above(cutoff):
     kernel = BlurRecipe("sinc", 81, cutoff=cutoff).kernel().double()
     x, y = pixel_grid(81)
@@ -147,7 +148,7 @@ def test_sinc_filter_rings_beside_an_edge():
     assert found.min() < -0.03
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (30, 21)])
+@each(("height", "width"), [(1, 1), (2, 5), (30, 21)])
 def test_blur_keeps_size_and_flat_colour_even_of_tiny_pictures(height, width):
     flat = torch.tensor([0.2, 0.5, 0.9]).view(3, 1, 1).expand(3, height, width)
     found = blur(flat, BlurRecipe("iso", 21, 2.0, 2.0))
@@ -184,8 +185,8 @@ def soft_picture(height, width):
     return image
 
 
-@pytest.mark.parametrize("quality", [5, 10, 30, 49, 50, 75, 95, 100])
-@pytest.mark.parametrize(("height", "width"), [(96, 128), (61, 83), (16, 9)])
+@each("quality", [5, 10, 30, 49, 50, 75, 95, 100])
+@each(("height", "width"), [(96, 128), (61, 83), (16, 9)])
 def test_jpeg_is_close_to_pillows(quality, height, width):
     for image in (models.picture(height, width)[0], soft_picture(height, width)):
         found = jpeg(image[None], [quality])[0]
@@ -195,7 +196,7 @@ def test_jpeg_is_close_to_pillows(quality, height, width):
         assert psnr(image, found) == pytest.approx(loss, abs=0.3)
 
 
-@pytest.mark.parametrize("quality", [1, 5, 33, 50, 77, 95, 100])
+@each("quality", [1, 5, 33, 50, 77, 95, 100])
 def test_quantization_tables_are_those_in_pillows_files(quality):
     tables = pillow_jpeg(models.picture(16, 16)[0], quality).quantization
     assert quantization_table(LUMA_TABLE, quality).flatten().tolist() == list(tables[0])
@@ -209,7 +210,7 @@ def test_pictures_of_a_batch_have_their_own_jpeg_quality():
         assert torch.equal(jpeg(image[None], [quality])[0], one)
 
 
-@pytest.mark.parametrize("quality", [0, 101])
+@each("quality", [0, 101])
 def test_impossible_jpeg_quality_is_refused(quality):
     with pytest.raises(ValueError, match=f"quality {quality} is not within"):
         jpeg(models.picture(16, 16), [quality])
@@ -218,7 +219,7 @@ def test_impossible_jpeg_quality_is_refused(quality):
 # Noise
 
 
-@pytest.mark.parametrize("strength", [1.0, 10.0, 30.0])
+@each("strength", [1.0, 10.0, 30.0])
 def test_gaussian_noise_has_the_drawn_deviation(strength):
     flat = torch.full((3, 200, 200), 0.5)
     noise = add_noise(flat, no_noise(strength=strength)) - flat
@@ -227,7 +228,7 @@ def test_gaussian_noise_has_the_drawn_deviation(strength):
     assert np.corrcoef(noise.flatten(1))[0, 1] == pytest.approx(0, abs=0.03)
 
 
-@pytest.mark.parametrize("strength", [0.5, 2.0])
+@each("strength", [0.5, 2.0])
 def test_variance_of_poisson_noise_is_proportional_to_the_signal(strength):
     levels = torch.arange(256).view(1, 256, 1).expand(3, 256, 400) / 255
     recipe = no_noise(gaussian=False, strength=strength)
@@ -239,7 +240,7 @@ def test_variance_of_poisson_noise_is_proportional_to_the_signal(strength):
     assert rows.mean().item() == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize(("levels", "photons"), [(3, 4), (16, 16), (100, 128)])
+@each(("levels", "photons"), [(3, 4), (16, 16), (100, 128)])
 def test_photons_are_the_next_power_of_2_above_the_levels_in_use(levels, photons):
     image = torch.arange(levels).view(1, levels, 1).expand(3, levels, 50) / 255
     found = add_noise(image, no_noise(gaussian=False, strength=1.0))
@@ -247,7 +248,7 @@ def test_photons_are_the_next_power_of_2_above_the_levels_in_use(levels, photons
     torch.testing.assert_close(counts, counts.round(), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("gaussian", [True, False])
+@each("gaussian", [True, False])
 def test_grey_noise_is_the_same_in_all_channels(gaussian):
     image = 0.3 + 0.4 * models.picture(40, 50)[0]
     for grey in (True, False):
@@ -276,7 +277,7 @@ def test_kernels_are_drawn_as_often_as_published(recipes, order):
         assert_share((b.size == size for b in blurs), 1 / 8)
 
 
-@pytest.mark.parametrize(("order", "limits"), [("first", (0.2, 3)), ("second", (0.2, 1.5))])
+@each(("order", "limits"), [("first", (0.2, 3)), ("second", (0.2, 1.5))])
 def test_kernel_parameters_have_their_published_ranges(recipes, order, limits):
     blurs = [b for b in (getattr(recipe, order).blur for recipe in recipes) if b]
     gaussians = [b for b in blurs if b.kind != "sinc"]
@@ -342,7 +343,7 @@ def test_last_steps_are_drawn_as_published(recipes):
 # Whole pictures
 
 
-@pytest.mark.parametrize(("height", "width", "scale"), [(64, 96, 4), (20, 12, 4), (48, 48, 2)])
+@each(("height", "width", "scale"), [(64, 96, 4), (20, 12, 4), (48, 48, 2)])
 def test_result_is_small_and_in_8_bit_levels(height, width, scale):
     images = models.picture(height, width, images=8)
     found = degrade(images, DegradationSettings(scale=scale), seeded())

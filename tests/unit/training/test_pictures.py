@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from helpers import models
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.images.resize import resize as resize_clamped
 from varsr_core.tiling.noise import derive_seed
@@ -175,7 +176,7 @@ def test_flips_and_rotations_all_occur(tmp_path, flips, rotations, variants):
     assert len(pictures) == variants
 
 
-@pytest.mark.parametrize("cache", [False, True])
+@each("cache", [False, True])
 def test_a_sample_depends_on_seed_epoch_and_index_alone(folder, cache):
     dataset, again = (PictureFolder([folder], [], SIZE, cache=c) for c in (False, cache))
     keys = list(itertools.product((0, 1), (0, 5), range(7)))
@@ -222,7 +223,7 @@ def test_pictures_of_the_low_folder_are_of_class_1_as_they_are(folder, tmp_path)
     assert torch.equal(dataset[7].picture, stored)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@each("share", [0.0, 0.3, 1.0])
 def test_negatives_have_their_share(folder, share):
     dataset = plain(folder, negative_share=share)
     classes = [dataset[0, epoch, i].quality for epoch in range(60) for i in range(7)]
@@ -328,7 +329,7 @@ def test_a_zoom_of_1_is_no_zoom(folder):
     )
 
 
-@pytest.mark.parametrize("cache", [False, True])
+@each("cache", [False, True])
 def test_shrunk_crops_depend_on_seed_epoch_and_index_alone(folder, cache):
     first, again = (PictureFolder([folder], [], SIZE, zoom=0.5, cache=c) for c in (False, cache))
     keys = list(itertools.product((0, 1), (0, 5), range(7)))
@@ -356,7 +357,7 @@ def test_batches_hold_pictures_and_classes(folder):
     assert batch.quality.dtype == torch.int64
 
 
-@pytest.mark.parametrize("zoom", [1.0, 0.5])
+@each("zoom", [1.0, 0.5])
 def test_resumed_batches_are_those_of_an_unbroken_run(folder, zoom):
     dataset = PictureFolder([folder], [], SIZE, zoom=zoom)
     whole = take(batches(dataset, 3, seed=4), 8)

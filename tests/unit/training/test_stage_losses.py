@@ -5,6 +5,7 @@ import torch
 
 from helpers import models
 from helpers.closed_form import batch_of, drawn
+from helpers.each import each
 from varsr_core.training.closed_form.prefix import prefix_start
 from varsr_core.training.closed_form.prefix_stage import PrefixLoss, estimated_latent
 from varsr_core.training.closed_form.visible_target import VisibleTarget
@@ -123,8 +124,8 @@ def test_some_pictures_are_decoded_from_their_own_latent():
     assert kinds == {0, 1}, "quantized and not"
 
 
-@pytest.mark.parametrize("own_share", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize("count", [1, 3])
+@each("own_share", [0.0, 0.25, 1.0])
+@each("count", [1, 3])
 def test_decoder_stage_takes_any_batch_in_half_precision(own_share, count):
     found = drawn(CASE)
     module, latents = decoder_loss(found, own_share=own_share)
@@ -180,7 +181,7 @@ def test_sight_and_decoder_take_batches_of_own_latents_alone():
     assert "error" not in losses
 
 
-@pytest.mark.parametrize("unseen", [0.0, 0.25, 1.0])
+@each("unseen", [0.0, 0.25, 1.0])
 def test_good_targets_keep_a_share_of_what_the_prefix_does_not_tell(unseen):
     found = drawn(CASE)
     prefix_start(found.model, found.samples)

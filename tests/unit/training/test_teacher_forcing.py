@@ -1,16 +1,16 @@
 """One pass computes what the cached sampler computes scale by scale."""
 
-import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.nn.schedule import ScaleSchedule
 from varsr_core.training.teacher_forcing import BlockCausalAttention, all_hidden
 from varsr_core.varsr.sampling import SampleSettings, sample_scale, start_sampling
 from varsr_core.varsr.weights import build_model, convert
 
 
-@pytest.mark.parametrize("quality_class", [0, 1])
+@each("quality_class", [0, 1])
 def test_one_pass_equals_the_cached_steps(quality_class):
     weights = convert(models.reference_weights())
     stepwise = build_model(weights)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.images.alpha import enlarge_alpha
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
@@ -88,7 +89,7 @@ def test_still_frames_stay_still(restorer, mode):
     assert all(torch.equal(frame, found[0]) for frame in found)
 
 
-@pytest.mark.parametrize("tiles", [5, 100])
+@each("tiles", [5, 100])
 def test_still_frames_stay_still_when_several_run_at_once(restorer, tiles):
     found = upscale(still(), 2.0, restorer, execution=Execution(prepare=lambda: tiles))
     assert_equal_but_for_rounding(found, found[:1].expand_as(found))
@@ -102,7 +103,7 @@ def test_frames_do_not_depend_on_their_clip(restorer):
     assert not torch.equal(found[0], found[1])
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@each("at_once", [1, 3])
 def test_memory_does_not_grow_from_frame_to_frame(restorer, at_once):
     third, sixth, last = measured(moving(), restorer, (3, 6, FRAMES), at_once)
     assert third == sixth == last
@@ -128,9 +129,7 @@ def test_output_is_there_before_the_first_frame(restorer):
     assert seen == [1]
 
 
-@pytest.mark.parametrize(
-    ("tiles", "blocks"), [(1, [1] * 12), (5, [5, 5, 2]), (6, [6, 6]), (100, [12])]
-)
+@each(("tiles", "blocks"), [(1, [1] * 12), (5, [5, 5, 2]), (6, [6, 6]), (100, [12])])
 def test_frames_are_the_same_however_many_run_at_once(restorer, tiles, blocks):
     clip, seen = moving(), []
     expected = upscale(clip, 2.0, restorer)
@@ -142,9 +141,7 @@ def test_frames_are_the_same_however_many_run_at_once(restorer, tiles, blocks):
     assert seen[-1].done == seen[-1].total == FRAMES * (STEPS + 1)
 
 
-@pytest.mark.parametrize(
-    ("tiles", "blocks"), [(1, [1] * 24), (5, [5, 5, 5, 5, 2, 2]), (24, [12, 12])]
-)
+@each(("tiles", "blocks"), [(1, [1] * 24), (5, [5, 5, 5, 5, 2, 2]), (24, [12, 12])])
 def test_frames_of_several_tiles_run_as_many_at_once_as_fit(restorer, tiles, blocks):
     """Of two tiles, which run in two phases."""
     clip = moving(16, 40)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.batching import PIXELS_TOGETHER, PictureBatch
 from varsr_core.tiling.canvas import Canvas
@@ -61,7 +62,7 @@ def in_mode(mode, **settings):
     return UpscaleSettings(Tiling(mode), **settings)
 
 
-def each(restorer, mode="phased", *, tiles=1, masks=None, images=IMAGES, **services):
+def restored(restorer, mode="phased", *, tiles=1, masks=None, images=IMAGES, **services):
     execution = Execution(prepare=lambda: tiles, **services)
     return upscale_each(
         images, 2.0, restorer, seed=SEED, settings=in_mode(mode), masks=masks, execution=execution
@@ -91,20 +92,20 @@ def assert_equal_but_for_rounding(found, expected):
 
 @every_mode
 def test_pictures_have_the_bits_they_have_alone(restorer, mode):
-    found = each(restorer, mode)
+    found = restored(restorer, mode)
     assert set(restorer.stepped) == {1}
     for ours, theirs in zip(found, alone(restorer, mode), strict=True):
         assert torch.equal(ours, theirs)
 
 
 @every_mode
-@pytest.mark.parametrize("tiles", [3, 100])
+@each("tiles", [3, 100])
 def test_pictures_are_those_they_are_alone_but_for_rounding(restorer, mode, tiles):
-    assert_equal_but_for_rounding(each(restorer, mode, tiles=tiles), alone(restorer, mode))
+    assert_equal_but_for_rounding(restored(restorer, mode, tiles=tiles), alone(restorer, mode))
 
 
 def test_alpha_differs_from_picture_to_picture(restorer):
-    assert [len(picture) for picture in each(restorer)] == [3, 4, 3, 4, 3, 3]
+    assert [len(picture) for picture in restored(restorer)] == [3, 4, 3, 4, 3, 3]
 
 
 def test_pictures_of_equal_size_have_the_bits_of_a_batch(restorer):
@@ -124,7 +125,7 @@ def test_pictures_of_equal_size_have_the_bits_of_a_batch(restorer):
     ],
 )
 def test_tiles_of_different_pictures_share_blocks(restorer, mode, blocks):
-    each(restorer, mode, tiles=100)
+    restored(restorer, mode, tiles=100)
     assert restorer.stepped == [tiles for tiles in blocks for _ in range(STEPS)]
 
 
@@ -139,7 +140,7 @@ def test_tiles_that_ran_apart_are_decoded_together_whatever_their_picture(
         return run(self, latent)
 
     monkeypatch.setattr(type(restorer.decoder), "decode", spy)
-    each(restorer, "independent", tiles=tiles, images=[IMAGES[0], IMAGES[2], IMAGES[5]])
+    restored(restorer, "independent", tiles=tiles, images=[IMAGES[0], IMAGES[2], IMAGES[5]])
     assert decoded == ([4] if tiles == 4 else [1] * 4)
 
 
@@ -147,26 +148,26 @@ def test_tiles_that_ran_apart_are_decoded_together_whatever_their_picture(
 def test_each_picture_has_its_own_mask(restorer, mode):
     masks = [torch.zeros(1, 8, 8) for _ in IMAGES]
     masks[1][:, :4] = masks[4][..., :2] = masks[5][:] = 1
-    found = each(restorer, mode, masks=masks)
+    found = restored(restorer, mode, masks=masks)
     for ours, theirs in zip(found, alone(restorer, mode, masks), strict=True):
         assert torch.equal(ours, theirs)
-    shared = each(restorer, mode, masks=masks, tiles=5)
+    shared = restored(restorer, mode, masks=masks, tiles=5)
     assert_equal_but_for_rounding(shared, found)
 
 
 def test_masks_of_different_sizes_are_taken(restorer):
     masks = [torch.ones(1, 3 + number, 5) for number in range(len(IMAGES))]
     for ours, theirs in zip(
-        each(restorer, masks=masks), alone(restorer, "phased", masks), strict=True
+        restored(restorer, masks=masks), alone(restorer, "phased", masks), strict=True
     ):
         assert torch.equal(ours, theirs)
 
 
 @every_mode
-@pytest.mark.parametrize("tiles", [1, 4, 100])
+@each("tiles", [1, 4, 100])
 def test_progress_counts_the_tiles_of_all_pictures(restorer, mode, tiles):
     seen = []
-    each(restorer, mode, tiles=tiles, on_progress=seen.append)
+    restored(restorer, mode, tiles=tiles, on_progress=seen.append)
     done = [progress.done for progress in seen]
     assert done == sorted(set(done))
     assert done[-1] == seen[-1].total
@@ -196,7 +197,7 @@ def test_previews_show_each_picture_in_its_own_shape(restorer):
         if progress.picture is not None:
             shapes.append(tuple(progress.picture.shape[1:]))
 
-    each(restorer, on_progress=look, pictures=True)
+    restored(restorer, on_progress=look, pictures=True)
     sides = [image.shape[1:] for image in IMAGES]
     assert set(shapes) == {(math.ceil(h / 2), math.ceil(w / 2)) for h, w in sides}
 
@@ -218,7 +219,7 @@ def test_running_out_of_memory_leaves_the_pictures_as_they_are(
         return whole(self, *args, **kwargs)
 
     monkeypatch.setattr(owner, "forward", short)
-    found = each(restorer, mode, tiles=6, on_progress=seen.append)
+    found = restored(restorer, mode, tiles=6, on_progress=seen.append)
     assert len(calls) > call
     assert_equal_but_for_rounding(found, expected)
     assert seen[-1].done == seen[-1].total
@@ -230,10 +231,10 @@ def test_cancelling_leaves_the_next_call_right(restorer, mode):
         if progress.done >= 12:
             raise CancelledError
 
-    expected = each(restorer, mode)
+    expected = restored(restorer, mode)
     with pytest.raises(CancelledError):
-        each(restorer, mode, tiles=6, on_progress=cancel)
-    assert all(map(torch.equal, each(restorer, mode), expected))
+        restored(restorer, mode, tiles=6, on_progress=cancel)
+    assert all(map(torch.equal, restored(restorer, mode), expected))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,7 @@ def canvas(rows, columns, mode="phased"):
     return Canvas(1, grid.height, grid.width, grid, mode)
 
 
-@pytest.mark.parametrize(
+@each(
     ("mode", "rows", "columns", "count"),
     [
         ("phased", 1, 1, 8),
@@ -331,6 +332,6 @@ def test_memory_does_not_grow_with_the_number_of_pictures(restorer, tiles, most,
 
     monkeypatch.setattr(Canvas, "enlarge", spy)
     small = [models.picture(20 + n, 30, seed=n)[0] for n in range(12)]
-    each(restorer, tiles=tiles, images=small)
+    restored(restorer, tiles=tiles, images=small)
     assert len(counts) == 12
     assert max(counts) == most

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from helpers.each import each
 from varsr_core.varsr.refiner import cosine_alphas_cumprod, ddpm_steps, respaced_timesteps
 
 
@@ -47,7 +48,7 @@ def test_published_run_visits_every_111th_timestep():
     assert respaced_timesteps(10) == [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]
 
 
-@pytest.mark.parametrize("steps", [2, 3, 10, 64, 999, 1000])
+@each("steps", [2, 3, 10, 64, 999, 1000])
 def test_timesteps_rise_from_0_to_999(steps):
     timesteps = respaced_timesteps(steps)
     assert len(timesteps) == len(set(timesteps)) == steps
@@ -55,7 +56,7 @@ def test_timesteps_rise_from_0_to_999(steps):
     assert (timesteps[0], timesteps[-1]) == (0, 999)
 
 
-@pytest.mark.parametrize("steps", [-1, 0, 1, 1001])
+@each("steps", [-1, 0, 1, 1001])
 def test_impossible_numbers_of_steps_are_refused(steps):
     with pytest.raises(ValueError, match=f"2 to 1000 steps; got {steps}"):
         respaced_timesteps(steps)
@@ -66,7 +67,7 @@ def test_share_of_signal_equals_the_product_of_the_training_betas():
     np.testing.assert_allclose(cosine_alphas_cumprod(), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [2, 10, 25, 250])
+@each("steps", [2, 10, 25, 250])
 def test_coefficients_equal_those_of_the_respaced_betas(steps):
     run = ddpm_steps(steps)
     timesteps = [step.timestep for step in reversed(run)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import Tiling
@@ -93,7 +94,7 @@ def test_refining_settings_out_of_range_are_refused_by_name(name, value):
         RefineSettings(**{name: value})
 
 
-@pytest.mark.parametrize("quality_class", [-1, 2])
+@each("quality_class", [-1, 2])
 def test_unknown_quality_class_is_refused(model, prefix, quality_class):
     settings = SampleSettings(quality_class=quality_class)
     with pytest.raises(InputError, match=f"quality class {quality_class} is not within 0 and 1"):
@@ -107,7 +108,7 @@ def test_bad_picture_is_refused_by_every_first_stage(model):
             stage(model, bad, 2.0, REFUSES)
 
 
-@pytest.mark.parametrize("size", [0.0, -1.0, 1e6, float("nan")])
+@each("size", [0.0, -1.0, 1e6, float("nan")])
 def test_bad_size_is_refused_by_every_first_stage(model, image, size):
     for stage in (encode_prefix, encode_tokens):
         with pytest.raises(InputError, match="scale"):
@@ -132,13 +133,13 @@ def test_tokens_of_another_model_are_refused_by_every_stage(model, other, image,
             stage()
 
 
-@pytest.mark.parametrize("stop", [5, 100, -1])
+@each("stop", [5, 100, -1])
 def test_stop_beyond_the_schedule_is_refused(model, prefix, stop):
     with pytest.raises(InputError, match=f"stop_scale {stop} is beyond the 4 scales"):
         sample_tokens(model, prefix, SETTINGS, 0, REFUSES, stop_scale=stop)
 
 
-@pytest.mark.parametrize(("first", "stop", "most"), [(4, 0, 3), (9, 0, 3), (2, 2, 1), (-1, 0, 3)])
+@each(("first", "stop", "most"), [(4, 0, 3), (9, 0, 3), (2, 2, 1), (-1, 0, 3)])
 def test_start_that_leaves_nothing_to_sample_is_refused(model, prefix, tokens, first, stop, most):
     with pytest.raises(InputError, match=f"first_scale {first} .*at most {most} can be kept"):
         sample_tokens(
@@ -157,7 +158,7 @@ def test_start_beyond_the_tokens_is_refused(model, prefix):
         sample_tokens(model, prefix, SETTINGS, 0, REFUSES, tokens=short, first_scale=2)
 
 
-@pytest.mark.parametrize(
+@each(
     ("size", "images", "scale"),
     [((24, 48), 1, 2.0), ((24, 24), 2, 2.0), ((24, 24), 1, 3.5), ((20, 31), 1, 2.0)],
 )

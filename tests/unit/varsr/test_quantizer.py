@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.nn.schedule import ScaleSchedule
 from varsr_core.varsr.quantizer import Quantizer, phi_index
 
@@ -36,7 +37,7 @@ def test_ten_scales_use_the_phi_they_were_trained_with():
     assert [phi_index(k, 10, 4) for k in range(10)] == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
+@each("count", [1, 2, 4, 8])
 def test_first_scale_uses_the_first_phi_and_last_scale_the_last(count):
     assert phi_index(0, 10, count) == 0
     assert phi_index(9, 10, count) == count - 1
@@ -106,7 +107,7 @@ def test_first_scale_adds_one_code_everywhere_smoothed_by_half():
     np.testing.assert_allclose(added[0, :, 1, 1], (code + convolved) / 2, atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", range(len(SIDES)))
+@each("scale", range(len(SIDES)))
 def test_downsampling_keeps_the_mean_and_averages_areas(dense, scale):
     latent, side = random_latent(2, SIDES[-1]), SIDES[scale]
     found = dense.downsample(latent, scale)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import Tiling
 from varsr_core.tiling.noise import TileSeed, derive_seed
@@ -74,7 +75,7 @@ def test_strength_0_takes_an_earlier_residual_away(model, tokens):
     assert torch.equal(again.latent, tokens.latent)
 
 
-@pytest.mark.parametrize("strength", [0.25, 0.5, 2.0])
+@each("strength", [0.25, 0.5, 2.0])
 def test_residual_is_proportional_to_strength(model, tokens, strength):
     full, part = refine(model, tokens), refine(model, tokens, strength=strength)
     torch.testing.assert_close(residual(part), strength * residual(full), atol=1e-5, rtol=0)
@@ -100,7 +101,7 @@ def test_pictures_of_a_batch_equal_pictures_alone_to_the_bit(model, tokens):
         assert torch.equal(batch[index : index + 1], alone)
 
 
-@pytest.mark.parametrize("at_once", [2, 3, 4])
+@each("at_once", [2, 3, 4])
 def test_residual_does_not_depend_on_how_many_tiles_run_at_once(model, tokens, at_once):
     single = refine(model, tokens).refined
     blocks = refine(model, tokens, execution=Execution(prepare=lambda: at_once)).refined

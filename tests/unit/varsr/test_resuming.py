@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
@@ -66,7 +67,7 @@ def assert_same_bits(found, expected, scales=SCALES):
         assert torch.equal(found.hidden, expected.hidden)
 
 
-@pytest.mark.parametrize("first", [1, 2, 3])
+@each("first", [1, 2, 3])
 def test_resuming_from_own_tokens_gives_the_bits_of_the_unbroken_run(
     model, prefix, settings, first
 ):
@@ -75,7 +76,7 @@ def test_resuming_from_own_tokens_gives_the_bits_of_the_unbroken_run(
     assert_same_bits(resumed, unbroken)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@each("stop", [1, 2, 3])
 def test_stopping_and_resuming_gives_the_bits_of_the_unbroken_run(model, prefix, settings, stop):
     unbroken = sample(model, prefix, settings)
     stopped = sample(model, prefix, settings, stop_scale=stop)
@@ -118,7 +119,7 @@ def test_resumed_tokens_are_refined_as_those_of_the_unbroken_run(model, prefix):
     assert torch.equal(*refined)
 
 
-@pytest.mark.parametrize("first", [1, 2, 3])
+@each("first", [1, 2, 3])
 def test_resuming_from_a_picture_keeps_its_first_tokens(model, image, prefix, first):
     encoded = encode_tokens(model, image, 2.0, ONE_BY_ONE)
     resumed = sample(model, prefix, SETTINGS["greedy"], tokens=encoded, first_scale=first)

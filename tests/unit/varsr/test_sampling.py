@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.nn import token_sampling
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import Tiling
@@ -91,13 +92,13 @@ def test_pyramid_has_one_map_and_one_latent_per_scale(model, prefix):
     assert tokens.hidden.shape == (1, 2, 16, 32)
 
 
-@pytest.mark.parametrize("top_k", [0, 1, 20])
+@each("top_k", [0, 1, 20])
 def test_same_seed_gives_the_same_bits(model, prefix, top_k):
     settings = SampleSettings(top_k=top_k)
     assert same_bits(sample(model, prefix, settings, 3), sample(model, prefix, settings, 3))
 
 
-@pytest.mark.parametrize("top_k", [0, 2, 20])
+@each("top_k", [0, 2, 20])
 def test_another_seed_gives_other_tokens(model, prefix, top_k):
     settings = SampleSettings(top_k=top_k, guidance=1.0)
     first, second = (sample(model, prefix, settings, seed) for seed in (3, 4))
@@ -315,7 +316,7 @@ def settings(request):
     return SampleSettings(top_k=20, **request.param)
 
 
-@pytest.mark.parametrize("at", [0, 1, 3, 4])
+@each("at", [0, 1, 3, 4])
 def test_a_selection_of_all_tiles_goes_on_to_the_bits_of_the_unbroken_run(
     model, four, settings, at
 ):
@@ -326,8 +327,8 @@ def test_a_selection_of_all_tiles_goes_on_to_the_bits_of_the_unbroken_run(
     assert same_states(go_on(model, copy, at, settings=settings), unbroken)
 
 
-@pytest.mark.parametrize("at", [0, 1, 3, 4])
-@pytest.mark.parametrize("tiles", [slice(0, 2), slice(2, 4), slice(3, 4), slice(1, 3)])
+@each("at", [0, 1, 3, 4])
+@each("tiles", [slice(0, 2), slice(2, 4), slice(3, 4), slice(1, 3)])
 def test_selected_tiles_go_on_as_among_the_others(model, four, settings, at, tiles):
     """But for rounding; from states whose tensors are the very rows of the whole."""
     unbroken = go_on(model, start(model, four, settings), 0, settings=settings)

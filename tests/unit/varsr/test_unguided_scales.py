@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from varsr_core.errors import InputError
 from varsr_core.nn.schedule import ScaleSchedule
 from varsr_core.runtime.execution import Execution
@@ -53,7 +54,7 @@ def test_strength_is_that_of_the_schedule_until_it_is_none():
     assert [SampleSettings().strength(SCHEDULE, k) for k in range(4)] == [0.0, 2.0, 4.0, 6.0]
 
 
-@pytest.mark.parametrize(
+@each(
     ("unguided", "schedule", "expected"),
     [
         (0, "linear", 4),

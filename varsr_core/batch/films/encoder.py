@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..jobs import Work
+from ..options import Options
 
 CODEC, CODEC_OF = "libx264", {"webm": "libvpx-vp9"}
-# With x264's code for AVX-512, frames of some sizes (48x64 pixels for one) come out differently
-# every time; with its code for AVX2 they do not.
+# x264's code for AVX-512 encodes frames of some sizes (48x64 pixels for one) differently every
+# time; its code for AVX2 does not.
 AVX_512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 REPEATABLE = {"x264-params": "asm=avx2"} if AVX_512 else {}
 SHALLOW = 8  # bits; a film of more is worked on with 16 and written with ten
-UNSAID, BT601, HD_HEIGHT = 2, 6, 720  # colour spaces; from which height on players guess another
+UNSAID, BT601 = 2, 6  # colour spaces
+HD_HEIGHT = 720  # pixels; from here on, players take what is unsaid for BT.709, below for BT.601
 
 
 class FilmEncoder:
@@ -27,17 +28,17 @@ class FilmEncoder:
     form:   of NumPy's frames: "rgb48le" for films of more than 8 bits, else "rgb24"
     """
 
-    def __init__(self, target: Any, video: Any, first: Any, work: Work) -> None:
+    def __init__(self, target: Any, video: Any, first: Any, options: Options) -> None:
         """target: container to be written; video, first: stream and first frame of the input."""
         deep = max(component.bits for component in first.format.components) > SHALLOW
         self.form = "rgb48le" if deep else "rgb24"
         self.limit = 65535.0 if deep else 255.0
         self.time_base = video.time_base
-        height, width = work.size.of(*self.pixels(first).shape[:2])
+        height, width = options.size.of(*self.pixels(first).shape[:2])
         name = CODEC_OF.get(target.format.name, CODEC)
-        options = {"crf": str(work.form.crf)} | (REPEATABLE if name == CODEC else {"b:v": "0"})
+        choices = {"crf": str(options.form.crf)} | (REPEATABLE if name == CODEC else {"b:v": "0"})
         rate = video.average_rate or video.guessed_rate or Fraction(25)
-        self.stream = target.add_stream(name, rate=rate, options=options)
+        self.stream = target.add_stream(name, rate=rate, options=choices)
         context = self.stream.codec_context
         halved = "420" in first.format.name and height % 2 == width % 2 == 0
         context.pix_fmt = ("yuv420p" if halved else "yuv444p") + ("10le" if deep else "")
@@ -78,6 +79,6 @@ class FilmEncoder:
 
 
 def _space(frame: Any) -> int:
-    """Of the result. Players guess what is not said by the height, which grows."""
+    """Of the result, which is larger: players might no longer take what is unsaid for BT.601."""
     unsaid = frame.colorspace == UNSAID and frame.height < HD_HEIGHT
     return BT601 if unsaid else frame.colorspace

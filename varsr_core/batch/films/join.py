@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ..jobs import Job, Work
+from ..jobs import Segment
 from ..optional import import_av
-from ..output_format import CONTAINERS
+from ..options import Options
+from .containers import CONTAINERS
 from .encoder import FilmEncoder
-from .reader import FilmReader, open_film, told_plainly
+from .reader import FilmReader, input_errors, open_film
 from .segment_file import read_packets, read_table
 
-LEAST_SHARE = 0.95  # of the frames that a film says it has; fewer were cut off
+LEAST_FRAMES = 0.95  # of the frames that a film says it has; fewer were cut off
 
 
 @dataclass
-class _Part:
-    """A segment as its file tells of it; its table is read when needed, not kept."""
+class _Stored:
+    """What a segment's file says of it; its packets, which may be many, are read when needed."""
 
     path: Path
     begin: int
@@ -33,7 +34,7 @@ class _Part:
     delay: int
 
     @classmethod
-    def of(cls, segment: Job) -> _Part:
+    def of(cls, segment: Segment) -> _Stored:
         path = Path(segment.output)
         table = read_table(path)
         frames = len(table.packets)
@@ -46,43 +47,43 @@ class _Part:
         return read_packets(self.path, read_table(self.path), time_base)
 
 
-def join_film(segments: Sequence[Job], path: Path, work: Work) -> None:
+def join_film(segments: Sequence[Segment], path: Path, options: Options) -> None:
     """Writes a film to `path`: the frames of its segments, and the sound packet for packet.
 
     Raises InputError for a film that is not all there.
     """
     name = segments[0].source
-    parts = [_Part.of(segment) for segment in segments]
-    with told_plainly(), open_film(name) as source:
-        _check_length(parts, source.streams.video[0].frames)
+    stored = [_Stored.of(segment) for segment in segments]
+    with input_errors(), open_film(name) as source:
+        _check_length(stored, source.streams.video[0].frames)
         av = import_av("films")
         container = CONTAINERS[Path(name).suffix.lower()][1]
         # Without the names that Matroska draws at random, the same film is the same file.
-        options = {"fflags": "bitexact"} if container in ("matroska", "webm") else {}
-        with av.open(str(path), "w", format=container, options=options) as target:
-            found = _write(source, target, parts, work)
-    for part, count in zip(parts, found, strict=True):
-        if part.sought and part.frames != count:
+        flags = {"fflags": "bitexact"} if container in ("matroska", "webm") else {}
+        with av.open(str(path), "w", format=container, options=flags) as target:
+            found = _write(source, target, stored, options)
+    for one, count in zip(stored, found, strict=True):
+        if one.sought and one.frames != count:
             raise InputError(
-                f"{part.frames} of {count} frames were found from time stamp {part.begin} on: "
+                f"{one.frames} of {count} frames were found from time stamp {one.begin} on: "
                 "time stamps go back; convert the film to another container first"
             )
 
 
-def _write(source: Any, target: Any, parts: Sequence[_Part], work: Work) -> list[int]:
+def _write(source: Any, target: Any, stored: Sequence[_Stored], options: Options) -> list[int]:
     """Returns how many frames of the input lie in each segment."""
     video = source.streams.video[0]
     target.metadata.update(source.metadata)
     sound = {
         stream.index: target.add_stream_from_template(stream) for stream in source.streams.audio
     }
-    # It encodes nothing: it makes the stream the one that the segments were encoded for.
-    encoder = FilmEncoder(target, video, FilmReader(source.name).first, work)
-    _check_headers(parts, encoder)
-    packets = _restored(parts, encoder.stream, video.time_base)
-    found = [0] * len(parts)
-    begins = [part.begin for part in parts]
-    # In the order of the input, so that what the container holds back to sort is little.
+    # It encodes nothing here; the stream is to say what the segments were encoded with.
+    encoder = FilmEncoder(target, video, FilmReader(source.name).first, options)
+    _check_headers(stored, encoder)
+    packets = _restored(stored, encoder.stream, video.time_base)
+    found = [0] * len(stored)
+    begins = [one.begin for one in stored]
+    # In the order of the input, so that the muxer, which sorts, has little to hold back.
     for packet in source.demux(video, *source.streams.audio):
         if packet.dts is None and not packet.size:  # the end of a stream
             continue
@@ -97,10 +98,10 @@ def _write(source: Any, target: Any, parts: Sequence[_Part], work: Work) -> list
     return found
 
 
-def _restored(parts: Sequence[_Part], stream: Any, time_base: Fraction) -> Iterator[Any]:
+def _restored(stored: Sequence[_Stored], stream: Any, time_base: Fraction) -> Iterator[Any]:
     """Packets of all segments, as if one encoder had made them."""
-    packets = chain.from_iterable(part.packets(time_base) for part in parts)
-    times = _decoding_times(parts) if len(parts) > 1 else None
+    packets = chain.from_iterable(one.packets(time_base) for one in stored)
+    times = _decoding_times(stored) if len(stored) > 1 else None
     for packet in packets:
         packet.stream = stream
         if times is not None:
@@ -108,32 +109,32 @@ def _restored(parts: Sequence[_Part], stream: Any, time_base: Fraction) -> Itera
         yield packet
 
 
-def _decoding_times(parts: Sequence[_Part]) -> Iterator[int]:
+def _decoding_times(stored: Sequence[_Stored]) -> Iterator[int]:
     """Those that one encoder would have set: a frame is decoded when the one is shown that comes
     `delay` frames before it, and the first frames as much earlier as the delay lasts."""
-    delay = max(part.delay for part in parts)
-    lead = list(islice(_times(parts), delay + 1))
-    return chain((time - (lead[-1] - lead[0]) for time in lead[:delay]), _times(parts))
+    delay = max(one.delay for one in stored)
+    lead = list(islice(_times(stored), delay + 1))
+    return chain((time - (lead[-1] - lead[0]) for time in lead[:delay]), _times(stored))
 
 
-def _times(parts: Sequence[_Part]) -> Iterator[int]:
-    return chain.from_iterable(part.times() for part in parts)
+def _times(stored: Sequence[_Stored]) -> Iterator[int]:
+    return chain.from_iterable(one.times() for one in stored)
 
 
-def _check_length(parts: Sequence[_Part], said: int) -> None:
-    seen = sum(part.frames for part in parts)
-    if seen < said * LEAST_SHARE or not seen:
+def _check_length(stored: Sequence[_Stored], said: int) -> None:
+    seen = sum(one.frames for one in stored)
+    if seen < said * LEAST_FRAMES or not seen:
         raise InputError(
             f"the film is cut off: {seen} of {said or 'its'} frames can be decoded; copy it again"
         )
 
 
-def _check_headers(parts: Sequence[_Part], encoder: FilmEncoder) -> None:
-    foreign = [part for part in parts if part.header != encoder.header]
-    for part in foreign:
-        part.path.unlink(missing_ok=True)
+def _check_headers(stored: Sequence[_Stored], encoder: FilmEncoder) -> None:
+    foreign = [one for one in stored if one.header != encoder.header]
+    for one in foreign:
+        one.path.unlink(missing_ok=True)
     if foreign:
         raise InputError(
-            f"{len(foreign)} of {len(parts)} segments were encoded by another version of PyAV; "
+            f"{len(foreign)} of {len(stored)} segments were encoded by another version of PyAV; "
             "install the same everywhere, and run the same command again to restore them anew"
         )

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..jobs import Job
-from .reader import FIRST, LAST, open_film, told_plainly
+from ..jobs import Film, Segment
+from .reader import FIRST, LAST, input_errors, open_film
 
 # Every segment begins with a key frame. Two seconds at 24 a second, as streaming services set them:
-# a killed run loses no more, and there is work for many GPUs.
+# a killed run loses no more, and a film keeps many GPUs busy.
 SEGMENT_FRAMES = 48
 LEAST_SECONDS = 1  # of a segment: some files guess a rate of thousands of frames
 MOST_SEGMENTS = 100_000  # two days; a damaged file may claim to last for years
 
 
-def plan_film(job: Job, folder: Path) -> list[Job]:
-    """The segments of a film as jobs of their own, whose outputs lie in `folder`.
+def plan_film(film: Film, folder: Path) -> list[Segment]:
+    """The segments of a film, whose outputs lie in `folder`.
 
-    They are told from the beginning of the file: nothing is decoded. The last is at most half as
-    long again as the others. Raises InputError for what is no film.
+    What the file says at its beginning is enough: nothing is decoded. The last segment is at most
+    half as long again as the others. Raises InputError for what is no film.
     """
-    stamp = job.stamp()
-    with told_plainly(), open_film(job.source) as source:
+    stamp = film.stamp()
+    with input_errors(), open_film(film.source) as source:
         starts = _starts(source)
     ends = [*starts[1:], LAST]
     return [
-        replace(
-            job,
-            name=f"{job.name}/{number}",
+        Segment(
+            name=f"{film.name}/{number}",
+            source=film.source,
             output=str(folder / f"{number:05}"),
+            mask=film.mask,
             begin=begin,
             end=end,
-            share=1 / len(starts),
-            made_from=stamp,
+            fraction=1 / len(starts),
+            film_stamp=stamp,
         )
         for number, (begin, end) in enumerate(zip(starts, ends, strict=True))
     ]

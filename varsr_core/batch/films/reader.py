@@ -1,4 +1,4 @@
-"""Frames of a film between two times, told apart by their time stamps alone."""
+"""Frames of a film between two time stamps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ...errors import InputError
 from ..optional import import_av
 
 FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
-# Those where frames after a key frame were found to be the same, whether or not what lies before
-# it was read (tests/unit/batch/test_film_reader.py). Of others all is read from the beginning.
+# Codecs whose frames after a key frame come out the same when decoding begins there
+# (tests/unit/batch/test_film_reader.py). Films in others are read from the beginning.
 SEEKABLE = {
     "av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
 }  # fmt: skip
-INTRA = 1  # type of a frame that is predicted from no other
+INTRA = 1  # picture type of a frame that is predicted from no other
 STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
 
 
 class SeekError(Exception):
-    """What was read after a seek is not what lies there; read from the beginning."""
+    """Frames after a seek may not be those of the film; read it from the beginning."""
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def input_errors() -> Iterator[None]:
     """Raises InputError for what FFmpeg does not recognise."""
     av = import_av("films")
     try:
@@ -42,7 +42,7 @@ def open_film(path: str) -> Any:
     av = import_av("films")
     if Path(path).stat().st_size == 0:
         raise InputError("the file is empty (0 bytes); copy it again")
-    with told_plainly():
+    with input_errors():
         source = av.open(path)
     if not source.streams.video:
         source.close()
@@ -51,14 +51,14 @@ def open_film(path: str) -> Any:
 
 
 class FilmReader:
-    """Reads a film forward, span after span; seeks only where one does not follow the last.
+    """Reads a film forward, span after span; seeks only where a span does not follow the last.
 
-    A frame belongs where the latest time stamp up to it lies: so every frame is in one span, be it
-    without a time stamp or behind its time.
+    Frames may have no time stamp, or one that is below an earlier frame's. So what counts is the
+    highest time stamp up to a frame: by it, every frame lies in exactly one span.
 
     first:    the first frame
-    seekable: whether a key frame is a safe place to begin
-    sought:   whether the present place was reached by seeking
+    seekable: whether decoding may begin at a key frame
+    sought:   whether the frames that are now read were reached by seeking
     """
 
     def __init__(self, path: str) -> None:
@@ -78,15 +78,17 @@ class FilmReader:
             raise InputError(
                 "the film is cut off: none of its frames can be decoded; copy it again"
             )
-        self.waiting = [self.first]
+        self.ahead = [self.first]
 
     def _at(self, packets: Iterator[Any], reached: int) -> None:
+        """Reads on from these packets; reached: where the span before them ended."""
         self.video = self.source.streams.video[0]
         self.frames = self._decoded(packets)
-        self.waiting: list[Any] = []  # read already, of the next span
-        self.due: list[int] = []  # time stamps of packets whose frames are to come, after a seek
+        self.ahead: list[Any] = []  # frames of the next span that are read already
+        self.due: list[int] = []  # after a seek: time stamps of the frames that packets hold
         self.latest, self.reached = FIRST, reached
-        self.key: int | None = None  # time stamp of a frame that is to prove to be a key frame
+        # Time stamp at which a seek arrived, until its frame turns out to be a key frame.
+        self.key: int | None = None
 
     def _decoded(self, packets: Iterator[Any]) -> Iterator[Any]:
         for packet in packets:
@@ -103,18 +105,18 @@ class FilmReader:
     def span(self, begin: int, end: int) -> Iterator[Any]:
         """Frames from `begin` to before `end`, in the time base of the film.
 
-        Raises SeekError, after the frames, where they are not certain to be those; seek no more
-        then and read them again.
+        Raises SeekError, also after the last frame, where they are not certain to be those of the
+        span: read it again by a reader that does not seek.
         """
         if begin != self.reached:
             self._move_to(begin)
         found = []
-        for frame in chain(self.waiting, self.frames):
+        for frame in chain(self.ahead, self.frames):
             self.latest = self.latest if frame.pts is None else max(self.latest, frame.pts)
             if frame.pts == self.key and frame.pict_type == INTRA:
                 self.key = None
             if self.latest >= end:
-                self.waiting = [frame]
+                self.ahead = [frame]
                 break
             if self.latest < begin:
                 continue
@@ -124,7 +126,7 @@ class FilmReader:
                 found.append(frame.pts)
             yield frame
         else:
-            self.waiting = []
+            self.ahead = []
         self.reached = end
         if self.sought:
             if sorted(pts for pts in self.due if begin <= pts < end) != found:
@@ -142,9 +144,9 @@ class FilmReader:
         """To a key frame that is shown at `begin` or before. Returns whether there is one."""
         av = import_av("films")
         for seconds in STEPS_BACK:
-            place = begin - round(seconds / self.video.time_base)
+            earlier = begin - round(seconds / self.video.time_base)
             try:
-                self.source.seek(place, stream=self.video)
+                self.source.seek(earlier, stream=self.video)
                 packets = self.source.demux(self.video)
                 packet = next(packets)
             except (av.error.FFmpegError, StopIteration):
@@ -153,5 +155,5 @@ class FilmReader:
                 self._at(chain([packet], packets), begin)
                 self.sought, self.key = True, packet.pts
                 return True
-        self.sought = True  # nowhere that can be read on from
+        self.sought = True  # in vain; so it begins anew
         return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,15 +13,18 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..jobs import Job
+from ..jobs import Segment
 from ..model import Model
 from ..optional import import_av
-from ..output_format import CONTAINERS
+from ..options import Options
+from ..outcome import Outcome, attempt
+from ..part_files import whole_result
 from ..pictures.reading import read_mask
-from ..progress_count import TileCount
+from ..report import TileCount, WatchFn
+from .containers import CONTAINERS
 from .encoder import FilmEncoder
 from .plan import guessed_frames
-from .reader import FilmReader, SeekError, told_plainly
+from .reader import FilmReader, SeekError, input_errors
 from .segment_file import Table, write_packet, write_table
 
 REPEATING = ("matroska", "webm")  # containers of frames that may have the same time stamp
@@ -28,76 +33,98 @@ REPEATING = ("matroska", "webm")  # containers of frames that may have the same 
 class FilmRestorer:
     """Restores segments of films; one that follows the last is read on without seeking."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, options: Options, watch: WatchFn) -> None:
+        self.model, self.options, self.watch = model, options, watch
         self.reader: FilmReader | None = None
         self.mask: Tensor | None = None
+        self.errors: dict[str, str] = {}  # by films of which a segment failed
 
-    def restore(self, job: Job, part: Path, count: TileCount) -> None:
-        """Writes the segment that a job is to `part`: larger frames, at the same times.
+    def restore(self, segment: Segment) -> Outcome:
+        """Of a film that cannot be restored, the first segment that fails is the last one tried."""
+        outcome = Outcome(segment.name)
+        if segment.source in self.errors:
+            return replace(outcome, error=self.errors[segment.source])
+        outcome = attempt(outcome, lambda: self._restore(segment))
+        if outcome.error:
+            self.errors[segment.source] = outcome.error
+        return outcome
 
-        Raises InputError for what is no film.
-        """
+    def _restore(self, segment: Segment) -> Outcome:
+        """Larger frames, at the same times. Raises InputError for what is no film."""
+        began = time.perf_counter()
+        count = TileCount(self.watch)
+        with whole_result(Path(segment.output)) as part:
+            self._read_and_write(segment, part, count)
+            segment.check_unchanged(segment.film_stamp)
+        return Outcome(segment.name, tiles=count.tiles, seconds=time.perf_counter() - began)
+
+    def _read_and_write(self, segment: Segment, part: Path, count: TileCount) -> None:
         reader, self.reader = self.reader, None  # until all has gone well
-        with told_plainly():
-            if reader is None or reader.path != job.source:
-                reader = FilmReader(job.source)
-                self.mask = read_mask(Path(job.mask)) if job.mask else None
+        with input_errors():
+            if reader is None or reader.path != segment.source:
+                reader = FilmReader(segment.source)
+                self.mask = read_mask(Path(segment.mask)) if segment.mask else None
             try:
-                self._write(job, part, reader, count)
+                self._write(segment, part, reader, count)
             except SeekError:
-                reader = FilmReader(job.source)
+                reader = FilmReader(segment.source)
                 reader.seekable = False
-                self._write(job, part, reader, count)
+                self._write(segment, part, reader, count)
         self.reader = reader
 
-    def _write(self, job: Job, part: Path, reader: FilmReader, count: TileCount) -> None:
+    def _write(self, segment: Segment, part: Path, reader: FilmReader, count: TileCount) -> None:
         av = import_av("films")
-        container = CONTAINERS[Path(job.source).suffix.lower()][1]
-        # Written is nothing to this container: it makes the encoder the one of the whole film.
+        container = CONTAINERS[Path(segment.source).suffix.lower()][1]
+        # Nothing is muxed into it: by the container, the encoder is set as for the whole film.
         with av.open(io.BytesIO(), "w", format=container) as target, part.open("wb") as file:
-            encoder = FilmEncoder(target, reader.video, reader.first, self.model.work)
-            _Segment(job, reader, encoder, self.model, self.mask, count).write(file)
+            encoder = FilmEncoder(target, reader.video, reader.first, self.options)
+            frames = _Frames(segment, encoder, guessed_frames(reader.source), self, count)
+            frames.write(reader, file)
 
 
-class _Segment:
-    """One segment on its way from frames to packets."""
+class _Frames:
+    """The frames of one segment on their way to packets.
+
+    pending:  read, but not yet restored
+    together: how many are restored in one call; 0 until the first was seen
+    done:     how many were restored
+    latest:   time stamp of the last that was read
+    expected: how many there may be
+    """
 
     def __init__(
         self,
-        job: Job,
-        reader: FilmReader,
+        segment: Segment,
         encoder: FilmEncoder,
-        model: Model,
-        mask: Tensor | None,
+        of_film: int,
+        restorer: FilmRestorer,
         count: TileCount,
     ) -> None:
-        self.job, self.reader, self.encoder = job, reader, encoder
-        self.model, self.mask, self.count = model, mask, count
-        self.hand: list[Any] = []  # frames not yet restored
-        self.at_once = 0  # how many are restored together, once a frame is known
-        self.seen, self.latest = 0, job.begin
-        self.length = guessed_frames(reader.source) * job.share
+        """of_film: how many frames the film may have."""
+        self.segment, self.encoder, self.count = segment, encoder, count
+        self.model, self.mask = restorer.model, restorer.mask
+        self.together = restorer.options.together
+        self.pending: list[Any] = []
+        self.done, self.latest = 0, segment.begin
+        self.expected = of_film * segment.fraction
         self.table = Table()
         self.distinct = encoder.stream.container.format.name not in REPEATING
 
-    def write(self, file: BinaryIO) -> None:
-        for frame in self.reader.span(self.job.begin, self.job.end):
+    def write(self, reader: FilmReader, file: BinaryIO) -> None:
+        for frame in reader.span(self.segment.begin, self.segment.end):
             self._check_time(frame)
-            self.hand.append(frame)
-            self.at_once = self.at_once or self._fill(frame)
-            if len(self.hand) >= self.at_once:
+            self.pending.append(frame)
+            self.together = self.together or self._that_fit(frame)
+            if len(self.pending) >= self.together:
                 self._restore(file)
         self._restore(file)
-        self.table.header, self.table.sought = self.encoder.header, self.reader.sought
-        if self.seen:
+        self.table.header, self.table.sought = self.encoder.header, reader.sought
+        if self.done:
             self._encode(file, None)
         write_table(file, self.table)
 
-    def _fill(self, frame: Any) -> int:
-        """How many frames fill the device, unless a number is given."""
-        if self.model.work.together:
-            return self.model.work.together
+    def _that_fit(self, frame: Any) -> int:
+        """How many frames fill the device."""
         canvas = self.model.canvas(torch.zeros(1, 3, frame.height, frame.width))
         batch = self.model.batch()
         while not batch.full and batch.take(canvas):
@@ -108,7 +135,7 @@ class _Segment:
         """Refuses before the work what the container would refuse after it."""
         if frame.pts is None:
             return
-        repeated = frame.pts == self.latest and self.seen + len(self.hand) > 0
+        repeated = frame.pts == self.latest and self.done + len(self.pending) > 0
         if frame.pts < self.latest or (repeated and self.distinct):
             raise InputError(
                 f"a frame at time stamp {frame.pts} follows one at {self.latest}; give the film "
@@ -117,21 +144,21 @@ class _Segment:
         self.latest = frame.pts
 
     def _restore(self, file: BinaryIO) -> None:
-        """The frames at hand."""
-        if not self.hand:
+        """Those that are pending."""
+        if not self.pending:
             return
-        frames, self.hand = self.hand, []
+        frames, self.pending = self.pending, []
         pixels = [
             torch.from_numpy(self.encoder.pixels(frame).astype(np.float32)) for frame in frames
         ]
-        whole = max(self.length, self.seen + len(frames)) / self.job.share
-        self.count.begin(self.seen / whole, len(frames) / whole)
+        of_film = max(self.expected, self.done + len(frames)) / self.segment.fraction
+        self.count.begin(self.done / of_film, len(frames) / of_film)
         results = self.model.restore(
             torch.stack(pixels).movedim(-1, 1) / self.encoder.limit, self.mask, self.count
         )
         for frame, result in zip(frames, results, strict=True):
             self._encode(file, self.encoder.frame(frame, result))
-        self.seen += len(frames)
+        self.done += len(frames)
 
     def _encode(self, file: BinaryIO, frame: Any) -> None:
         for packet in self.encoder.stream.encode(frame):

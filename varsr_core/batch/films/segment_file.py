@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +29,7 @@ class Table:
 
     header: str = ""
     sought: bool = False
-    packets: list[tuple[int | None, int | None, int, bool, int]] = field(default_factory=list)
+    packets: list[tuple[int, int, int, bool, int]] = field(default_factory=list)
 
     @property
     def times(self) -> list[int]:
@@ -39,8 +39,8 @@ class Table:
     @property
     def delay(self) -> int:
         """Packets that are decoded before the first frame is shown."""
-        first = self.times[:1]
-        return sum([dts] < first for _, dts, *_ in self.packets)
+        first = min((pts for pts, *_ in self.packets), default=0)
+        return sum(dts < first for _, dts, *_ in self.packets)
 
 
 def write_packet(file: BinaryIO, table: Table, packet: Any) -> None:
@@ -52,7 +52,8 @@ def write_packet(file: BinaryIO, table: Table, packet: Any) -> None:
 
 def write_table(file: BinaryIO, table: Table) -> None:
     """Ends the file."""
-    size = file.write(json.dumps(asdict(table)).encode())
+    values = {"header": table.header, "sought": table.sought, "packets": table.packets}
+    size = file.write(json.dumps(values).encode())
     file.write(size.to_bytes(LENGTH_BYTES, "little"))
 
 
@@ -64,10 +65,11 @@ def read_table(path: Path) -> Table:
             file.seek(whole - LENGTH_BYTES)
             size = int.from_bytes(file.read(LENGTH_BYTES), "little")
             file.seek(whole - LENGTH_BYTES - size)
-            table = Table(**json.loads(file.read(size)))
+            values = json.loads(file.read(size))
+        table = Table(values["header"], values["sought"], values["packets"])
         if sum(packet[-1] for packet in table.packets) + size + LENGTH_BYTES == whole:
             return table
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         pass
     raise InputError(f"{path} is no segment of a film, or damaged; remove it")
 

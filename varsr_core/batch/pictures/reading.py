@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from ...errors import InputError
@@ -44,7 +44,7 @@ UPRIGHT_ARRAY = {  # the same for arrays (H, W, C)
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPicture:
     """A picture and what its file said about it.
 
     pixels: (1, C, H, W) float32 in [0, 1], C 1, 3 or 4, upright
@@ -59,7 +59,7 @@ class Picture:
     exif: bytes = b""
 
 
-def read_picture(path: Path, size: OutputSize | None = None) -> Picture:
+def read_picture(path: Path, size: OutputSize | None = None) -> DecodedPicture:
     """One picture of a PNG, JPEG, WebP or TIFF file. Raises InputError in the user's words.
 
     size: of the output; what would be too large is refused before it is decoded
@@ -109,7 +109,7 @@ def _opened(path: Path) -> Image.Image:
             ) from None
 
 
-def _decoded(path: Path, image: Image.Image) -> Picture:
+def _decoded(path: Path, image: Image.Image) -> DecodedPicture:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # cameras put a preview behind a JPEG
         raise InputError(
@@ -121,7 +121,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
     image.load()  # raises for what is cut off, in every format
     deep = _is_deep(path, image)
     pixels = _deep_pixels(path, image, orientation) if deep else _pixels(image, orientation)
-    return Picture(
+    return DecodedPicture(
         torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous(),
         deep,
         icc if icc[RGB_SPACE] == b"RGB " else b"",  # results are RGB whatever the input was
@@ -132,7 +132,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
 def _is_deep(path: Path, image: Image.Image) -> bool:
     if image.mode in SIXTEEN_BITS:
         return True
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
         if max(bits) > 16 or image.mode in ("F", "I"):
             raise InputError("pixels of 32 bits are not read; convert them to 8 or 16 bits")
@@ -158,7 +158,7 @@ def _pixels(image: Image.Image, orientation: int) -> np.ndarray:
 def _deep_pixels(path: Path, image: Image.Image, orientation: int) -> np.ndarray:
     """The same of 16 bits, of which Pillow keeps only 8."""
     av = import_av("pictures with 16 bits per channel")
-    decoder = av.CodecContext.create(image.format.lower(), "r")
+    decoder = av.CodecContext.create((image.format or "").lower(), "r")
     try:
         (frame,) = decoder.decode(av.Packet(path.read_bytes()))
     except av.error.FFmpegError as error:
@@ -188,10 +188,10 @@ def _kept(exif: Image.Exif) -> bytes:
     for tag in KEPT_TAGS:
         if tag in exif:
             kept[tag] = exif[tag]
-    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        said = {tag: value for tag, value in exif.get_ifd(part).items() if tag not in STALE_TAGS}
+    for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        said = {tag: value for tag, value in exif.get_ifd(group).items() if tag not in STALE_TAGS}
         if said:
-            kept.get_ifd(part).update(said)
+            kept.get_ifd(group).update(said)
     try:
         return kept.tobytes() if len(kept) else b""
     except Exception:  # a maker's own tags may be beyond Pillow; the picture is worth more

@@ -11,8 +11,9 @@ from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
 from ...errors import InputError
-from ..output_format import LONGEST_SIDE, PICTURE_FORMATS, OutputFormat
-from .reading import Picture
+from ..output_format import OutputFormat
+from .formats import LONGEST_SIDE, PICTURE_FORMATS
+from .reading import DecodedPicture
 
 PNG_LEVEL = 4  # of compression, as ComfyUI's Save Image has it
 PNG_COLORS = {3: 2, 4: 6}  # channels -> colour type
@@ -38,7 +39,7 @@ def check_writable(form: OutputFormat, suffix: str, channels: int, sides: tuple[
 
 
 def write_picture(
-    pixels: Tensor, source: Picture, path: Path, suffix: str, form: OutputFormat
+    pixels: Tensor, source: DecodedPicture, path: Path, suffix: str, form: OutputFormat
 ) -> None:
     """pixels: (3 or 4, H, W) in [0, 1]; suffix: of the name that the file will have."""
     rows = pixels.movedim(0, -1).cpu().numpy()
@@ -56,7 +57,9 @@ def write_picture(
         _write_8_bits(values, source, path, name, form.quality)
 
 
-def _write_8_bits(values: np.ndarray, source: Picture, path: Path, name: str, quality: int) -> None:
+def _write_8_bits(
+    values: np.ndarray, source: DecodedPicture, path: Path, name: str, quality: int
+) -> None:
     options = {
         "png": {"compress_level": PNG_LEVEL},
         "jpeg": {"quality": quality, "subsampling": 0},
@@ -67,7 +70,7 @@ def _write_8_bits(values: np.ndarray, source: Picture, path: Path, name: str, qu
     Image.fromarray(values).save(path, format=name.upper(), **options, **kept)
 
 
-def _write_png16(values: np.ndarray, source: Picture, path: Path) -> None:
+def _write_png16(values: np.ndarray, source: DecodedPicture, path: Path) -> None:
     """Pillow writes no PNG of 16 bits and more than one channel."""
     height, width, channels = values.shape
     rows = np.ascontiguousarray(values.astype(">u2")).view(np.uint8).reshape(height, -1)
@@ -81,7 +84,7 @@ def _write_png16(values: np.ndarray, source: Picture, path: Path) -> None:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(source.icc)))
     if source.exif:
         chunks.append((b"eXIf", source.exif.removeprefix(b"Exif\0\0")))
-    chunks += [(b"IDAT", zlib.compress(filtered, PNG_LEVEL)), (b"IEND", b"")]
+    chunks += [(b"IDAT", zlib.compress(filtered.data, PNG_LEVEL)), (b"IEND", b"")]
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, data in chunks:
@@ -89,12 +92,12 @@ def _write_png16(values: np.ndarray, source: Picture, path: Path) -> None:
             file.write(struct.pack(">I", zlib.crc32(kind + data)))
 
 
-def _write_tiff(values: np.ndarray, source: Picture, path: Path) -> None:
+def _write_tiff(values: np.ndarray, source: DecodedPicture, path: Path) -> None:
     """One strip, deflated; of 8 or 16 bits, which Pillow writes for grey alone."""
     height, width, channels = values.shape
     differences = values.copy()
     differences[:, 1:] -= values[:, :-1]  # TIFF's horizontal predictor, modulo 2**bits
-    strip = zlib.compress(differences.astype(values.dtype.newbyteorder("<")), PNG_LEVEL)
+    strip = zlib.compress(differences.astype(values.dtype.newbyteorder("<")).data, PNG_LEVEL)
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
     tags[WIDTH], tags[HEIGHT], tags[ROWS] = width, height, height
     tags[BITS] = (8 * values.itemsize,) * channels
