@@ -21,7 +21,7 @@ from ..varsr_core.errors import InputError
 from ..varsr_core.runtime.dtypes import cpu_dtype, named_dtype
 from ..varsr_core.runtime.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
 from ..varsr_core.tiling.restorer import Restorer
-from .progress import Watch, previews_wanted
+from .progress import NodeProgress, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
 MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
@@ -96,7 +96,7 @@ def execution(model: LoadedModel) -> Execution:
     return Execution(
         device=device,
         prepare=prepare,
-        on_progress=Watch(model.sides),
+        on_progress=NodeProgress(model.sides),
         is_out_of_memory=lambda error: (
             isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
         ),

@@ -4,7 +4,7 @@
     python tools/benchmarks canvas_cost [--model FILE] --frames 60
     python tools/benchmarks canvas_cost [--model FILE] --decode PICTURE
 
-Without --model a random one of the default model's sizes. Reads Linux' own count of a process'
+Without --model the one that comes with the pack, in float32. Reads Linux' own count of a process'
 memory. A picture of SIZE x SIZE is made, 4x. --frames: a clip of 64x64 frames, 4x; the
 memory after the fifth frame and after the last. --decode: how far decoding in pieces is from
 decoding at once, for the latent of a picture at its own size.
@@ -13,7 +13,6 @@ decoding at once, for the latent of a picture at its own size.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -29,31 +28,20 @@ from varsr_core.runtime.progress import Progress
 from varsr_core.tiling.decode import decode_canvas
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import own_norm
-from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.weights import build_model, sized_weights
 
 HERE = Path(__file__).resolve().parent
-NANO = HERE.parents[1] / "varsr_core" / "training" / "nano.json"
 SCALE = 4
 FRAME = 64  # pixels, the side of a frame
 
 
-def load(path: Path | None) -> VARSR:
-    if path:
-        return load_model(path, device=None, dtype="fp32").model
-    drawn = new_model(config_from_json(json.loads(NANO.read_text())["sizes"]), 0)
-    return build_model(sized_weights(drawn))
-
-
-def one_size(model: VARSR, size: int) -> None:
+def one_size(restorer: VARSRRestorer, size: int) -> None:
     """Prints a line for one canvas."""
     picture = torch.rand(1, 3, size // SCALE, size // SCALE)
     tiles: list[int] = []
     execution = Execution(on_progress=lambda progress: tiles.append(progress.total))
-    restorer = VARSRRestorer(model)
     upscale(picture[:, :, :16, :16], SCALE, restorer)  # what the first run alone needs
     before, start = resident(), time.perf_counter()
     with PeakMemory(os.getpid()) as memory:
@@ -68,9 +56,8 @@ def one_size(model: VARSR, size: int) -> None:
     )
 
 
-def clip(model: VARSR, frames: int) -> None:
+def clip(restorer: VARSRRestorer, frames: int) -> None:
     """Prints what a clip leaves in memory after its fifth frame and after its last."""
-    restorer = VARSRRestorer(model)
     found: dict[int, int] = {}
 
     def on_progress(progress: Progress) -> None:
@@ -117,15 +104,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.decode:
-        decode(load(arguments.model), arguments.decode)
-    elif arguments.frames:
-        clip(load(arguments.model), arguments.frames)
-    elif len(arguments.sizes) == 1:
-        one_size(load(arguments.model), arguments.sizes[0])
-    else:
+    if len(arguments.sizes) > 1 and not (arguments.decode or arguments.frames):
         for size in arguments.sizes:
             command = [sys.executable, str(HERE), "canvas_cost", "--sizes", str(size)]
             if arguments.model:
                 command += ["--model", str(arguments.model)]
             subprocess.run(command, check=True)
+        return
+    restorer = load_model(arguments.model, device=None, dtype="fp32")
+    if arguments.decode:
+        decode(restorer.model, arguments.decode)
+    elif arguments.frames:
+        clip(restorer, arguments.frames)
+    else:
+        one_size(restorer, arguments.sizes[0])
