@@ -89,7 +89,7 @@ def infer_config(weights: StateDict, sides: tuple[int, ...] | None = None) -> NS
     sides: of the token maps; if None what the weights tell, else the released ones
     """
     if sides is None:
-        sides = tuple(weights[SCHEDULE].tolist()) if SCHEDULE in weights else SIDES
+        sides = tuple(weights[SCHEDULE].detach().tolist()) if SCHEDULE in weights else SIDES
     try:
         transformer = replace(_transformer(plain_names(weights)), packed=is_packed(weights))
         return NSARMConfig(_vae(weights), _maps(weights), transformer, ScaleSchedule(sides))

@@ -118,7 +118,8 @@ def sample_residual(
         eps, variance = prediction.chunk(2, dim=-1)
         if guidance:
             # Both rows share the noisy residual; the variance is the positive row's.
-            eps, variance = guide(*eps.chunk(2), guidance), variance.chunk(2)[0]
+            positive, negative = eps.chunk(2)
+            eps, variance = guide(positive, negative, guidance), variance.chunk(2)[0]
         x = _ddpm_update(x, eps, variance, step, None if i == steps - 1 else noise[i + 1])
     return x * RESIDUAL_SCALE
 
