@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
 import torch
@@ -15,12 +15,13 @@ from .images.color_fix import ColorMode, check_mode, match_colors
 from .images.mask import blend_inside, check_mask, feathered
 from .images.output_size import OutputSize, as_output_size
 from .images.resize import resize
+from .runtime.device import execution_on
 from .runtime.execution import Execution, Session
 from .tiling.batching import PictureBatch
 from .tiling.canvas import Canvas
 from .tiling.consistency import Tiling
 from .tiling.decode import Decoding
-from .tiling.grid import TileIndex
+from .tiling.grid import Canvases, TileIndex
 from .tiling.preview import Preview
 from .tiling.restorer import Restorer, RestoringWork
 from .tiling.scheduler import TileLoop
@@ -59,6 +60,7 @@ def upscale(
     settings: UpscaleSettings | None = None,
     mask: Tensor | None = None,
     execution: Execution | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Restores and enlarges pictures.
 
@@ -68,18 +70,20 @@ def upscale(
     size:    of the output: its sides divided by the input's, or what OutputSize can say
     seed:    the same seed gives the same picture, whatever the batch; 0 to 2**64 - 1
     mask:    (B or 1, 1, h, w) in [0, 1], of any size: what to restore; the rest is only enlarged
-    returns  (B, 3 or 4, H', W') float32 in [0, 1], on the device of `image`
+    out:     of the returned shape, of any dtype and layout, on any device: is written to picture by
+             picture, so that a clip that is wanted in other memory is not held twice
+    returns  (B, 3 or 4, H', W') float32 in [0, 1], on the device of `image`; or `out`
     Raises InputError before any work for what cannot be restored.
     """
-    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    settings, execution = settings or UpscaleSettings(), execution or _execution(restorer)
     canvas = _canvas(image, as_output_size(size), restorer, settings)
     if mask is not None:
         check_mask(mask, len(image))
         mask = mask.expand(len(image), -1, -1, -1)
     run = _Run([canvas] * len(image), image, mask, restorer, seed, settings, execution)
-    output = canvas.new_output(len(image), image)
-    run.into(output)
-    return output
+    out = canvas.output(image, out)
+    run.into(out)
+    return out
 
 
 @torch.inference_mode()
@@ -100,7 +104,7 @@ def upscale_each(
     returns  (3 or 4, H', W') each, as `upscale()` makes it
     Raises InputError before any work for what cannot be restored.
     """
-    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    settings, execution = settings or UpscaleSettings(), execution or _execution(restorer)
     size = as_output_size(size)
     canvases = [_canvas(image[None], size, restorer, settings) for image in images]
     if masks is not None and len(masks) != len(images):
@@ -110,11 +114,14 @@ def upscale_each(
     for mask in masks or ():
         check_mask(mask[None], 1)
     run = _Run(canvases, images, masks, restorer, seed, settings, execution)
-    outputs = [
-        canvas.new_output(1, image[None])[0] for canvas, image in zip(canvases, images, strict=True)
-    ]
-    run.into(outputs)
-    return outputs
+    out = [canvas.output(image[None])[0] for canvas, image in zip(canvases, images, strict=True)]
+    run.into(out)
+    return out
+
+
+def _execution(restorer: Restorer) -> Execution:
+    """Where the model is, with as many tiles at once as fit there."""
+    return execution_on(restorer.device, restorer.tile_bytes)
 
 
 def _canvas(
@@ -128,29 +135,29 @@ class _Picture:
     """One picture on its way.
 
     canvas:   of this one alone
-    image:    (1, C, H, W)
     enlarged: (1, 3, grid height, grid width), plainly resized
+    lq:       (1, 3, ..., ...), what the model is given of it
     mask:     (1, 1, height, width) at the output size, or None
     """
 
     canvas: Canvas
-    image: Tensor
     enlarged: Tensor
+    lq: Tensor
     mask: Tensor | None
 
 
 class _Run:
-    """One call of `upscale()` or `upscale_each()`.
+    """What `upscale()` and `upscale_each()` do, once their inputs are checked.
 
-    canvases: one for each of `images`; what is checked is checked by now
+    canvases: one for each of `images`
     images:   (C, H, W) each; masks: (1, h, w) each
     """
 
     def __init__(
         self,
         canvases: Sequence[Canvas],
-        images: Sequence[Tensor],
-        masks: Sequence[Tensor] | None,
+        images: Canvases,
+        masks: Canvases | None,
         restorer: Restorer,
         seed: int,
         settings: UpscaleSettings,
@@ -158,82 +165,79 @@ class _Run:
     ) -> None:
         self.canvases, self.images, self.masks = canvases, images, masks
         self.restorer, self.seed, self.settings = restorer, seed, settings
-        # Tiles a mask leaves out break the canvas up, whatever the mode.
-        self.agreed = settings.tiling.mode != "independent" and masks is None
+        # Tiles that a mask leaves out break the canvas up, whatever the mode.
+        self.blended = settings.tiling.mode != "independent" and masks is None
         grids = [canvas.grid for canvas in canvases]
         tiles = sum(map(len, grids))
-        pieces = Decoding(restorer.decoder, grids, self.agreed).pieces
-        self.session = Session(execution, tiles * restorer.steps + pieces, tiles)
+        units = Decoding(restorer.decoder, grids, self.blended).units
+        self.session = Session(execution, tiles * restorer.steps + units, tiles)
 
-    def into(self, outputs: Sequence[Tensor]) -> None:
-        """outputs: (3 or 4, height, width) of each picture, are written to."""
+    def into(self, out: Canvases) -> None:
+        """out: (3 or 4, height, width) of each picture, are written to."""
         start = 0
         while start < len(self.canvases):
             batch = PictureBatch(self.session.size)
             taken = takewhile(batch.take, islice(self.canvases, start, None))
             numbers = range(start, start + len(list(taken)))
             pictures = [self._begin(number) for number in numbers]
-            made = self._restore(pictures)
+            rgb = self._restore(pictures)
             for number in reversed(numbers):
-                outputs[number].copy_(self._finish(pictures.pop(), made.pop())[0])
+                out[number].copy_(self._finish(pictures.pop(), rgb.pop())[0])
             start = numbers.stop
 
     def _begin(self, number: int) -> _Picture:
         image = self.images[number][None]
-        alpha = image[:, 3:] if image.shape[1] == 4 else None
-        canvas = replace(self.canvases[number], images=1, alpha=alpha)
+        canvas, reduction = self.canvases[number].of_one(image), self.restorer.reduction
         mask = None
         if self.masks is not None:
             given, feather = self.masks[number][None], self.settings.feather
             mask = feathered(given, canvas.height, canvas.width, feather)
-        return _Picture(canvas, image, canvas.enlarge(image), mask)
+        enlarged = canvas.enlarge(image)
+        lq = canvas.enlarge(image, reduction) if reduction > 1 else enlarged
+        return _Picture(canvas, enlarged, lq, mask)
 
     def _restore(self, pictures: list[_Picture]) -> list[Tensor]:
-        """A few pictures, together: (3, grid height, grid width) each."""
+        """A few pictures, together, as the model makes them: (3, grid height, grid width) each."""
         tiles = TileIndex([picture.canvas.grid for picture in pictures])
         wanted = [
-            tiles.of(place)[index]
-            for place, picture in enumerate(pictures)
+            tiles.of(number)[index]
+            for number, picture in enumerate(pictures)
             for index in picture.canvas.touched(picture.mask, 1)
         ]
         skipped = sorted(set(range(len(tiles))) - set(wanted))
         if skipped:
-            pieces = len(skipped) * (self.restorer.steps + 1)
-            self.session.report(pieces, "tiles outside the mask")
-        latents = self._latents(pictures, tiles, wanted)
+            units = len(skipped) * (self.restorer.steps + 1)
+            self.session.report(units, "tiles outside the mask")
         rgb = [torch.zeros_like(picture.enlarged[0]) for picture in pictures]
         if wanted:
-            decoding = Decoding(self.restorer.decoder, tiles.grids, self.agreed)
-            decoding.run(latents[-1], wanted, self.session, rgb)
+            latent = self._latent(pictures, tiles, wanted)
+            decoding = Decoding(self.restorer.decoder, tiles.grids, self.blended)
+            decoding.run(latent, wanted, self.session, rgb)
         enlarged = [picture.enlarged[0] for picture in pictures]
         for number in skipped:
             tiles.add(rgb, [number], tiles.crop(enlarged, [number]))
         return rgb
 
-    def _latents(
-        self, pictures: list[_Picture], tiles: TileIndex, wanted: list[int]
-    ) -> list[Tensor]:
-        reduction, session = self.restorer.reduction, self.session
-        enlarged = [picture.enlarged[0] for picture in pictures]
-        lq = enlarged
-        if reduction > 1:
-            lq = [picture.canvas.enlarge(picture.image, reduction)[0] for picture in pictures]
+    def _latent(self, pictures: list[_Picture], tiles: TileIndex, wanted: list[int]) -> Tensor:
+        """Of all tiles after their last step, (tiles, C, S, S)."""
+        session, lq = self.session, [picture.lq[0] for picture in pictures]
         work = RestoringWork(self.restorer, tiles.grids, lq, self.seed, session.device)
         preview = None
         if session.execution.pictures:
             canvases = [picture.canvas for picture in pictures]
+            enlarged = [picture.enlarged[0] for picture in pictures]
             preview = Preview(canvases, self.restorer.preview, enlarged)
         cells = [grid.cells() for grid in tiles.grids]
-        return TileLoop(work, cells, self.settings.tiling.mode, session, wanted, preview).run()
+        loop = TileLoop(work, cells, self.settings.tiling.mode, session, wanted, preview)
+        return loop.run()[-1]
 
     def _finish(self, picture: _Picture, rgb: Tensor) -> Tensor:
         """(1, 3 or 4, height, width): what was restored, in the colours and the mask asked for."""
         canvas, settings = picture.canvas, self.settings
-        rgb = canvas.crop(rgb[None])
-        reference = canvas.crop(picture.enlarged)
-        rgb = match_colors(rgb, reference, settings.color_fix, settings.color_strength)
+        rgb, enlarged = canvas.crop(rgb[None]), canvas.crop(picture.enlarged)
+        rgb = match_colors(rgb, enlarged, settings.color_fix, settings.color_strength)
         if picture.mask is not None:
-            rgb = blend_inside(rgb, reference, picture.mask)
+            rgb = blend_inside(rgb, enlarged, picture.mask)
         return canvas.with_alpha(rgb)
 
 

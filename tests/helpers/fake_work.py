@@ -6,7 +6,7 @@ from functools import cache
 import torch
 
 from varsr_core.runtime.execution import Execution, Session
-from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.scheduler import TileLoop
 
@@ -137,7 +137,7 @@ def run(work, grid, mode, *, images=1, at_once=1, wanted=None, **services):
 
 def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
     """What the modes promise, tile by tile and without blocks."""
-    around, tiles = Neighbourhood(grid), images * len(grid)
+    around, tiles = Overlaps(grid), images * len(grid)
     wanted = list(range(tiles)) if wanted is None else wanted
     latents = torch.zeros(steps, tiles, CHANNELS, 4, 4)
     if mode == "lock-step":
@@ -146,7 +146,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
                 before = latents[k - 1, number] if k else torch.zeros(CHANNELS, 4, 4)
                 latents[k, number] = made(before, number, k)
             if k >= settled:
-                latents[k, wanted] = around.meet(latents[k], wanted)
+                latents[k, wanted] = around.blend(latents[k], wanted)
         return latents
     finished = set()
     for number in in_order(grid, images, wanted):
@@ -157,7 +157,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
                 index = number - first
                 neighbours = {
                     other: latents[k, first + other]
-                    for other in around.overlapping(index)
+                    for other in around.neighbours(index)
                     if first + other in finished
                 }
                 latent = around.take_over(latent, index, neighbours)
@@ -168,7 +168,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
 
 def in_order(grid, images, wanted):
     """Wanted tiles, one at a time, in an order that the phases allow."""
-    for phase in Neighbourhood(grid).phases:
+    for phase in Overlaps(grid).phases:
         for index in phase:
             for image in range(images):
                 if (number := image * len(grid) + index) in wanted:

@@ -30,7 +30,7 @@ from varsr_core import load_model
 from varsr_core.images.output_size import OutputSize
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling.canvas import Canvas
-from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
+from varsr_core.tiling.consistency import TILING_MODES, Overlaps, Tiling
 from varsr_core.tiling.decode import Decoding, composite, decode_canvas
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.restorer import RestoringWork
@@ -60,7 +60,7 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
     cells = canvas.grid.cells()
     latents = TileLoop(work, [cells], tiling.mode, session).run()[-1]
     rgb = torch.zeros_like(enlarged)
-    Decoding(restorer.decoder, [canvas.grid], canvas.agreed).run(
+    Decoding(restorer.decoder, [canvas.grid], canvas.blended).run(
         latents, range(len(canvas.grid)), session, rgb
     )
     return Seams(
@@ -74,7 +74,7 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
 def _disagreement(
     restorer: VARSRRestorer, grid: TileGrid, latents: Tensor, session: Session
 ) -> float:
-    cells, around = grid.cells(), Neighbourhood(grid)
+    cells, around = grid.cells(), Overlaps(grid)
     common = composite(latents, cells)
     own = []
     for index in range(len(grid)):
@@ -85,7 +85,7 @@ def _disagreement(
         own.append(rgb)
     differences = []
     for index in range(len(grid)):
-        for other in around.overlapping(index):
+        for other in around.neighbours(index):
             if other > index:
                 rows, columns = (
                     slice(max(a.start, b.start), min(a.stop, b.stop))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .canvas import Canvas
-from .consistency import Neighbourhood
+from .consistency import Overlaps
 
 # Of the outputs of pictures worked on together; a larger one is alone. It lets as many tiles of 512
 # pixels as ever run at once lie in each of four phases.
@@ -38,4 +38,4 @@ def _abreast(canvas: Canvas) -> int:
     """How many tiles of a picture run together at any time, at least."""
     if canvas.mode != "phased":
         return len(canvas.grid)
-    return min(len(phase) for phase in Neighbourhood(canvas.grid).phases)
+    return min(len(phase) for phase in Overlaps(canvas.grid).phases)

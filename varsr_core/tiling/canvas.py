@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class Canvas:
     images:        pictures in the batch
     height, width: of the output; the padded canvas of `grid` is cropped to it
     grid:          tiles of one picture
-    mode:          how tiles are brought to agree
+    mode:          in which order tiles run, and how they blend
     alpha:         (B, 1, h, w) at the input size, set aside while the model works, or None
     """
 
@@ -41,8 +41,11 @@ class Canvas:
         padded = [max(tile, -(-side // align) * align) for side in (height, width)]
         overlap = int(tile * tiling.overlap)
         grid = TileGrid(*padded, tile=tile, overlap=overlap, align=align)
-        alpha = image[:, 3:] if image.shape[1] == 4 else None
-        return Canvas(image.shape[0], height, width, grid, tiling.mode, alpha)
+        return Canvas(image.shape[0], height, width, grid, tiling.mode, _alpha(image))
+
+    def of_one(self, image: Tensor) -> Canvas:
+        """That of one picture of the batch, (1, C, h, w)."""
+        return replace(self, images=1, alpha=_alpha(image))
 
     @property
     def tiles(self) -> int:
@@ -50,8 +53,8 @@ class Canvas:
         return self.images * len(self.grid)
 
     @property
-    def agreed(self) -> bool:
-        """Whether overlapping tiles show the same."""
+    def blended(self) -> bool:
+        """Whether overlapping tiles show the same before they are decoded."""
         return self.mode != "independent"
 
     def enlarge(self, image: Tensor, reduction: int = 1) -> Tensor:
@@ -59,14 +62,13 @@ class Canvas:
 
         reduction: pixels of the output, along a side, for which one is wanted
         """
-        rgb = image[:, :3].expand(-1, 3, -1, -1)
         height, width = (-(-side // reduction) for side in (self.height, self.width))
         sides = (side // reduction for side in (self.grid.height, self.grid.width))
-        return pad_reflect(resize(rgb, height, width), *sides)
+        return pad_reflect(resize(image[:, :3].expand(-1, 3, -1, -1), height, width), *sides)
 
-    def crop(self, canvas: Tensor) -> Tensor:
+    def crop(self, rgb: Tensor) -> Tensor:
         """(..., grid height, grid width) -> (..., height, width)."""
-        return canvas[..., : self.height, : self.width]
+        return rgb[..., : self.height, : self.width]
 
     def with_alpha(self, rgb: Tensor) -> Tensor:
         """The pictures at the output size, with their alpha if they have one."""
@@ -75,13 +77,18 @@ class Canvas:
         alpha = enlarge_alpha(self.alpha, self.height, self.width)
         return torch.cat((rgb, alpha.to(rgb)), dim=1)
 
-    def new_output(self, images: int, like: Tensor) -> Tensor:
-        """Zeros for so many pictures, (images, 3, or 4 with alpha, height, width), where `like` is.
+    def output(self, like: Tensor, out: Tensor | None = None) -> Tensor:
+        """Where the pictures go: (B, 3, or 4 with alpha, height, width), `out` if it has that shape
 
-        Written to at once, so that a picture that does not fit fails before any work.
+        New memory lies where `like` does. It is written to at once, so that a picture that does not
+        fit fails before any work.
         """
-        channels = 3 if self.alpha is None else 4
-        return torch.zeros(images, channels, self.height, self.width).to(like.device).fill_(0)
+        shape = (self.images, 3 if self.alpha is None else 4, self.height, self.width)
+        if out is None:
+            return torch.zeros(shape).to(like.device).fill_(0)
+        if out.shape != shape:
+            raise ValueError(f"out has shape {tuple(out.shape)}; {shape} is expected")
+        return out
 
     def touched(self, mask: Tensor | None, images: int) -> list[int]:
         """Numbers of the tiles, of that many pictures, where a mask is above 0; all without one.
@@ -97,3 +104,7 @@ class Canvas:
     def _holds(self, mask: Tensor, number: int) -> bool:
         image, index = divmod(number, len(self.grid))
         return bool((mask[(image, 0, *self.grid.area(index))] > 0).any())
+
+
+def _alpha(image: Tensor) -> Tensor | None:
+    return image[:, 3:] if image.shape[1] == 4 else None

@@ -1,14 +1,13 @@
-"""How tiles are brought to agree on one picture: in which order they run, and what they share.
+"""How neighbouring tiles come to show one picture: in which order they run, and how they blend.
 
-Tiles that are restored apart dream up different detail where they overlap. Here the overlapping
-parts of their latents are brought together after every step, before the next one is predicted, so
-that each step is conditioned on a picture the neighbours agree on. The order is part of the mode
-and never of the memory at hand: any number of tiles at once gives the same picture.
+Tiles that are restored apart dream up different detail where they overlap. Here their latents are
+blended there after every step, before the next step is predicted, so that each step goes on from a
+picture on which neighbours are one. The order belongs to the mode and never to the memory at hand:
+the picture does not depend on how many tiles run at once.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,25 +17,22 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .grid import TileGrid, faded
+from .grid import TileGrid
+from .windows import common
 
 TilingMode = Literal["phased", "lock-step", "independent"]
 TILING_MODES: tuple[str, ...] = get_args(TilingMode)
-
-# One tile hands over to the next within this share of their overlap. Elsewhere in it one of them
-# alone counts: to average more of two different pictures would blur them.
-FADING_SHARE = 0.25
-NEXT_TO_NOTHING = 1e-6  # where a tile is alone after all, it still counts
 
 
 @dataclass(frozen=True)
 class Tiling:
     """The user's choices for pictures larger than one tile.
 
-    mode:    phased: tiles run in fixed phases, a later one takes over what its finished neighbours
-             made where they overlap. lock-step: all tiles take a step, then meet; keeps the state
-             of all of them in memory. independent: overlaps are only cross-faded at the end
-    overlap: least overlap of neighbours, as a share of a tile; the published one is a quarter
+    mode:    phased: tiles run in fixed phases; where a later one overlaps its finished neighbours,
+             it takes over what they made. lock-step: all tiles take a step, then their overlaps are
+             averaged; keeps the state of all of them in memory. independent: overlaps are only
+             cross-faded at the end
+    overlap: least overlap of neighbours, as a fraction of a tile; the published one is a quarter
     """
 
     mode: TilingMode = "phased"
@@ -50,8 +46,8 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
-    """Which tiles of a grid overlap, and which may run together; `grid` counts in cells."""
+class Overlaps:
+    """Which tiles of a grid overlap, and how their latents blend; `grid` counts in cells."""
 
     grid: TileGrid
 
@@ -67,8 +63,8 @@ class Neighbourhood:
             phases.setdefault((row % strides[0], column % strides[1]), []).append(index)
         return [phases[key] for key in sorted(phases)]
 
-    def overlapping(self, index: int) -> list[int]:
-        """All other tiles that share cells with this one."""
+    def neighbours(self, index: int) -> list[int]:
+        """All other tiles that overlap this one."""
         top, left = self.grid.positions[index]
         rows, columns = (
             [number for number, other in enumerate(starts) if abs(other - start) < self.grid.tile]
@@ -86,18 +82,18 @@ class Neighbourhood:
         """
         total = torch.zeros_like(latent)
         weights = latent.new_zeros(latent.shape[1:])
-        free = latent.new_ones(latent.shape[1:])
-        for other, given in finished.items():
-            own, theirs = self._shared(index, other)
-            weight = self._authority(other).to(latent)[theirs]
-            total[(..., *own)] += weight * given[(..., *theirs)].to(latent)
-            weights[own] += weight
-            free[own] *= 1 - weight
+        own_weight = latent.new_ones(latent.shape[1:])
+        for other, theirs in finished.items():
+            area, their_area = self._overlap(index, other)
+            weight = self.grid.window(other, "given").to(latent)[their_area]
+            total[(..., *area)] += weight * theirs[(..., *their_area)].to(latent)
+            weights[area] += weight
+            own_weight[area] *= 1 - weight
         given = total / weights.clamp(min=torch.finfo(weights.dtype).tiny)
-        return torch.where(weights > 0, torch.lerp(given, latent, free), latent)
+        return torch.where(weights > 0, torch.lerp(given, latent, own_weight), latent)
 
-    def meet(self, latents: Tensor, wanted: Sequence[int]) -> Tensor:
-        """Tiles that ran together, each with the same mixture of all where they overlap.
+    def blend(self, latents: Tensor, wanted: Sequence[int]) -> Tensor:
+        """Tiles that ran side by side, each with the same mixture of all where they overlap.
 
         latents: (pictures * tiles, C, S, S); wanted: numbers of the tiles that count
         returns  (len(wanted), C, S, S)
@@ -106,32 +102,18 @@ class Neighbourhood:
         canvas = latents.new_zeros(len(latents) // len(grid), channels, grid.height, grid.width)
         weights = torch.zeros_like(canvas[:, :1])
         for number in wanted:
-            image, index = divmod(number, len(grid))
-            area = (image, ..., *grid.area(index))
-            weight = self._share(index).to(latents)
+            picture, index = divmod(number, len(grid))
+            area = (picture, ..., *grid.area(index))
+            weight = grid.window(index, "handover").to(latents)
             canvas[area] += weight * latents[number]
             weights[area] += weight
         return grid.crop(canvas / weights, wanted)
 
-    def _share(self, index: int) -> Tensor:
-        """(S, S) how much a tile counts beside its neighbours: 1, in the end less than any."""
-        row, column = divmod(index, len(self.grid.columns))
-        return _handover(self.grid.rows, row, self.grid.tile)[:, None] * _handover(
-            self.grid.columns, column, self.grid.tile
-        )
-
-    def _shared(self, index: int, other: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """The cells both tiles cover, in the coordinates of each."""
+    def _overlap(self, index: int, other: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """The cells that both tiles cover, in the coordinates of each."""
         (top, left), (y, x) = self.grid.positions[index], self.grid.positions[other]
-        rows, columns = (_common(top, y, self.grid.tile), _common(left, x, self.grid.tile))
+        rows, columns = common(top, y, self.grid.tile), common(left, x, self.grid.tile)
         return (rows[0], columns[0]), (rows[1], columns[1])
-
-    def _authority(self, index: int) -> Tensor:
-        """(S, S) how far a finished tile is taken as given: 1, less towards its inner borders."""
-        row, column = divmod(index, len(self.grid.columns))
-        return _fading(self.grid.rows, row, self.grid.tile)[:, None] * _fading(
-            self.grid.columns, column, self.grid.tile
-        )
 
 
 def _stride(starts: Sequence[int], tile: int) -> int:
@@ -142,41 +124,3 @@ def _stride(starts: Sequence[int], tile: int) -> int:
         for n in range(1, count + 1)
         if all(starts[i + n] - starts[i] >= tile for i in range(count - n))
     )
-
-
-def _common(start: int, other: int, tile: int) -> tuple[slice, slice]:
-    first, last = max(start, other), min(start, other) + tile
-    return slice(first - start, last - start), slice(first - other, last - other)
-
-
-def _overlaps(starts: Sequence[int], number: int, tile: int) -> tuple[int, int]:
-    """Cells that a tile shares with the one before and the one behind."""
-    before = starts[number - 1] + tile - starts[number] if number > 0 else 0
-    last = number == len(starts) - 1
-    return before, 0 if last else starts[number] + tile - starts[number + 1]
-
-
-def _fading(starts: Sequence[int], number: int, tile: int) -> Tensor:
-    """1, falling towards the ends that other tiles go on from."""
-    before, behind = _overlaps(starts, number, tile)
-    return faded(tile, _fade(before), _fade(behind))
-
-
-def _fade(overlap: int) -> int:
-    """Cells in which a tile fades; two if there is room: the outermost one, which was made beside
-    nothing, comes out a little off, and then counts for little."""
-    return max(math.ceil(overlap * FADING_SHARE), min(overlap // 2, 2))
-
-
-def _handover(starts: Sequence[int], number: int, tile: int) -> Tensor:
-    """1 up to the middle of an overlap, where it falls; next to nothing from there on."""
-    before, behind = _overlaps(starts, number, tile)
-    return _late_rise(tile, before) * _late_rise(tile, behind).flip(0)
-
-
-def _late_rise(length: int, overlap: int) -> Tensor:
-    fade = _fade(overlap)
-    fade += (overlap - fade) % 2  # so that the fall of one tile meets the rise of the other
-    quiet = (overlap - fade) // 2
-    window = faded(length - quiet, fade, 0)
-    return torch.cat((torch.full((quiet,), NEXT_TO_NOTHING), window))

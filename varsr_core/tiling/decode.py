@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..runtime.execution import ReportFn, Session
-from .consistency import Neighbourhood
-from .grid import TileGrid, TileIndex
+from .consistency import Overlaps
+from .grid import Canvases, TileGrid, TileIndex
 from .group_norm import NormFn, NormStatistics
 
 # Statistics of so many pieces of a tile's size, or of as many as make up so many pixels, stand for
@@ -22,69 +22,79 @@ MEASURED_PIXELS = 2**18
 
 
 class TileDecoder(Protocol):
-    """A decoder in two parts: a coarse one for a whole canvas, a fine one for pieces of it.
+    """A decoder in two parts: a coarse one for a whole canvas, a fine one for pieces of it."""
 
-    cells:    side of a tile, in cells of the latent
-    features: features of the coarse part along a side, per cell
-    pixels:   pixels along a side, per cell
-    context:  features around it that a piece of the fine part sees
-    """
+    @property
+    def cells(self) -> int:
+        """Side of a tile, in cells of the latent."""
+        ...
 
-    cells: int
-    features: int
-    pixels: int
-    context: int
+    @property
+    def features(self) -> int:
+        """Features of the coarse part along a side, per cell."""
+        ...
+
+    @property
+    def pixels(self) -> int:
+        """Pixels along a side, per cell."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Features around a piece that the fine part must see to decode it."""
+        ...
 
     def decode(self, latent: Tensor) -> Tensor:
         """Whole tiles, both parts: (N, C, S, S) -> (N, 3, tile, tile) in [0, 1]."""
+        ...
 
     def coarse(self, latent: Tensor) -> Tensor:
         """(1, C, H, W) -> (1, D, H * features, W * features)."""
+        ...
 
     def fine(self, features: Tensor, norm: NormFn) -> Tensor:
         """(N, D, h, w) -> (N, 3, ..., ...) in [0, 1]."""
+        ...
 
 
 class Decoding:
     """How the tiles of some pictures become pixels.
 
-    Tiles that agree are one canvas, which is decoded as such. Tiles that do not, because they ran
-    apart or because some were left out, are decoded each by itself and cross-faded.
+    Tiles that were blended are one canvas, which is decoded as such. Tiles that were not, because
+    they ran apart or because some were left out, are decoded each by itself and cross-faded.
 
-    pieces: units of work, for progress
+    units: of work, for progress
     """
 
-    def __init__(self, decoder: TileDecoder, grids: Sequence[TileGrid], agreed: bool) -> None:
+    def __init__(self, decoder: TileDecoder, grids: Sequence[TileGrid], blended: bool) -> None:
         """grids: of each picture, in pixels."""
         self.decoder, self.tiles = decoder, TileIndex(grids)
-        self.whole = [agreed and len(grid) > 1 for grid in grids]
-        self.pieces = sum(
+        self.whole = [blended and len(grid) > 1 for grid in grids]
+        self.units = sum(
             _count_pieces(decoder, grid) if whole else len(grid)
             for grid, whole in zip(grids, self.whole, strict=True)
         )
 
-    def run(
-        self, latents: Tensor, wanted: Sequence[int], session: Session, rgb: Sequence[Tensor]
-    ) -> None:
+    def run(self, latents: Tensor, wanted: Sequence[int], session: Session, rgb: Canvases) -> None:
         """Decodes pictures into `rgb`, which is zero.
 
         latents: (tiles of all pictures, C, S, S) float32
-        wanted:  numbers of the tiles that count; all, for tiles that agree
+        wanted:  numbers of the tiles that count; all, for tiles that were blended
         rgb:     (3, grid height, grid width) of each picture
         """
         for picture, whole in enumerate(self.whole):
             if whole:
                 numbers, cells = self.tiles.of(picture), self.tiles.grids[picture].cells()
-                canvas = composite(latents[numbers.start : numbers.stop], cells)
-                decode_canvas(canvas, self.decoder, session, rgb[picture])
-        apart = [number for number in wanted if not self.whole[self.tiles.place(number)[0]]]
+                latent = composite(latents[numbers.start : numbers.stop], cells)
+                decode_canvas(latent, self.decoder, session, rgb[picture])
+        apart = [number for number in wanted if not self.whole[self.tiles.locate(number)[0]]]
 
-        def work(part: slice, report: ReportFn) -> None:
-            tiles = self.decoder.decode(latents[apart[part]].to(session.device))
-            self.tiles.add(rgb, apart[part], tiles)
+        def decode_block(block: slice, report: ReportFn) -> None:
+            tiles = self.decoder.decode(latents[apart[block]].to(session.device))
+            self.tiles.add(rgb, apart[block], tiles)
             report("decode")
 
-        session.run(len(apart), work)
+        session.run(len(apart), decode_block)
 
 
 def _count_pieces(decoder: TileDecoder, grid: TileGrid) -> int:
@@ -93,16 +103,16 @@ def _count_pieces(decoder: TileDecoder, grid: TileGrid) -> int:
 
 
 def composite(latents: Tensor, grid: TileGrid) -> Tensor:
-    """Tiles that agree, as one canvas: (tiles, C, S, S) -> (C, height, width).
+    """Tiles that were blended, as one canvas: (tiles, C, S, S) -> (C, height, width).
 
-    In the order in which they ran: where a later tile ends, it has taken over what the earlier one
-    made, and where the earlier one ends, the later one goes on. So nothing needs to be averaged.
+    Laid down in the order in which they ran: at its own border a later tile shows what it took over
+    from the earlier one, and goes on where that one ends. So nothing needs to be averaged.
     """
-    canvas = latents.new_zeros(latents.shape[1], grid.height, grid.width)
-    for phase in Neighbourhood(grid).phases:
+    latent = latents.new_zeros(latents.shape[1], grid.height, grid.width)
+    for phase in Overlaps(grid).phases:
         for index in phase:
-            canvas[(..., *grid.area(index))] = latents[index]
-    return canvas
+            latent[(..., *grid.area(index))] = latents[index]
+    return latent
 
 
 def decode_canvas(latent: Tensor, decoder: TileDecoder, session: Session, rgb: Tensor) -> None:
@@ -113,20 +123,20 @@ def decode_canvas(latent: Tensor, decoder: TileDecoder, session: Session, rgb: T
     """
     pieces = _Pieces(decoder, *latent.shape[1:])
     features = session.single(lambda: decoder.coarse(latent[None].to(session.device)))
-    statistics, picture = _measure(decoder, features, pieces, session)
-    if picture is not None:
-        rgb.copy_(picture[0])
+    statistics, whole = _measure(decoder, features, pieces, session)
+    if whole is not None:
+        rgb.copy_(whole[0])
         session.report(len(pieces), "decode")
         return
 
-    def work(part: slice, report: ReportFn) -> None:
-        numbers = range(len(pieces))[part]
+    def decode_block(block: slice, report: ReportFn) -> None:
+        numbers = range(len(pieces))[block]
         cut = torch.cat([pieces.cut(features, number) for number in numbers])
-        for number, pixels in zip(numbers, decoder.fine(cut, statistics.norm()), strict=True):
-            pieces.paste(rgb, number, pixels)
+        for number, piece in zip(numbers, decoder.fine(cut, statistics.norm()), strict=True):
+            pieces.paste(rgb, number, piece)
         report("decode")
 
-    session.run(len(pieces), work)
+    session.run(len(pieces), decode_block)
 
 
 def _measure(
@@ -134,7 +144,7 @@ def _measure(
 ) -> tuple[NormStatistics, Tensor | None]:
     """Statistics of the fine part's norms, the same whatever memory there is.
 
-    With them comes the picture, (1, 3, ..., ...), where it had to be made whole to measure them.
+    With them comes the canvas in rgb, (1, 3, ..., ...), if it had to be decoded whole for them.
     """
     side = decoder.cells * decoder.features
     count = max(MEASURED_PIECES, MEASURED_PIXELS // (decoder.cells * decoder.pixels) ** 2)
@@ -168,9 +178,9 @@ def _spread(rows: int, columns: int, count: int) -> list[int]:
     """Numbers of so many tiles, all over a grid: Hammersley's points."""
     numbers = []
     for i in range(count):
-        reversed_bits, share, rest = 0.0, 0.5, i
+        reversed_bits, bit, rest = 0.0, 0.5, i
         while rest:
-            reversed_bits, share, rest = reversed_bits + share * (rest % 2), share / 2, rest // 2
+            reversed_bits, bit, rest = reversed_bits + bit * (rest % 2), bit / 2, rest // 2
         row, column = (i + 0.5) / count, reversed_bits + 0.5 / count
         numbers.append(int(row * rows) * columns + min(int(column * columns), columns - 1))
     return numbers
@@ -222,11 +232,11 @@ class _Pieces:
         scale = x.shape[2] // row.side
         return x[:, :, row.inside(scale), column.inside(scale)]
 
-    def paste(self, rgb: Tensor, number: int, pixels: Tensor) -> None:
+    def paste(self, rgb: Tensor, number: int, piece: Tensor) -> None:
         row, column = self._spans(number)
         scale = self.scale
         area = rgb[:, row.kept * scale : row.end * scale, column.kept * scale : column.end * scale]
-        area.copy_(pixels[:, row.inside(scale), column.inside(scale)])
+        area.copy_(piece[:, row.inside(scale), column.inside(scale)])
 
 
 @dataclass(frozen=True)

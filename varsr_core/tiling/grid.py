@@ -12,6 +12,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from .windows import Profile, axis_window
+
+Canvases = Tensor | Sequence[Tensor]
+"""One for each picture: (B, C, height, width), or (C, height, width) each of different sizes."""
+
 
 @dataclass(frozen=True)
 class TileGrid:
@@ -105,19 +110,14 @@ class TileGrid:
         self.add(canvas, range(len(tiles)), tiles)
         return canvas
 
-    def window(self, index: int) -> Tensor:
-        """Weights of a tile, (tile, tile); 1 where no other tile is."""
-        rows, columns = self._shares
-        row, column = divmod(index, len(self.columns))
-        return rows[row][:, None] * columns[column]
+    def window(self, index: int, profile: Profile = "blend") -> Tensor:
+        """Weights of a tile, (tile, tile): above 0 and at most 1, which it is where a tile is alone
 
-    @cached_property
-    def _shares(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Each tile's weights along the height, and along the width."""
-        return (
-            _normed_windows(self.height, self.tile, self.rows),
-            _normed_windows(self.width, self.tile, self.columns),
-        )
+        profile: what they are for; see Profile
+        """
+        row, column = divmod(index, len(self.columns))
+        down = axis_window(self.rows, row, self.tile, profile)
+        return down[:, None] * axis_window(self.columns, column, self.tile, profile)
 
 
 class TileIndex:
@@ -138,56 +138,24 @@ class TileIndex:
         end = self._ends[picture]
         return range(end - len(self.grids[picture]), end)
 
-    def place(self, number: int) -> tuple[int, int]:
-        """The picture that a tile is of, and which of its tiles it is."""
+    def locate(self, number: int) -> tuple[int, int]:
+        """The picture that a tile is of, and its index in the grid of that picture."""
         picture = bisect_right(self._ends, number)
         return picture, number - self.of(picture).start
 
-    def crop(self, canvases: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
-        """Some tiles of canvases (C, height, width) each: (len(numbers), C, tile, tile)."""
-        places = (self.place(number) for number in numbers)
+    def crop(self, canvases: Canvases, numbers: Sequence[int]) -> Tensor:
+        """Some tiles: (len(numbers), C, tile, tile)."""
+        found = (self.locate(number) for number in numbers)
         return torch.stack(
-            [canvases[picture][(..., *self.grids[picture].area(i))] for picture, i in places]
+            [canvases[picture][(..., *self.grids[picture].area(i))] for picture, i in found]
         )
 
-    def add(self, canvases: Sequence[Tensor], numbers: Sequence[int], tiles: Tensor) -> None:
+    def add(self, canvases: Canvases, numbers: Sequence[int], tiles: Tensor) -> None:
         """Adds tiles to canvases that began at zero; see TileGrid.add."""
         for number, tile in zip(numbers, tiles.to(canvases[0]), strict=True):
-            picture, index = self.place(number)
+            picture, index = self.locate(number)
             grid, canvas = self.grids[picture], canvases[picture]
             canvas[(..., *grid.area(index))] += tile * grid.window(index).to(canvas)
-
-
-def _normed_windows(length: int, tile: int, starts: tuple[int, ...]) -> list[Tensor]:
-    """Weights of the tiles along one axis, which sum to 1 at every pixel."""
-    windows = [faded(tile, *fades) for fades in _fades(tile, starts)]
-    total = torch.zeros(length)
-    for start, window in zip(starts, windows, strict=True):
-        total[start : start + tile] += window
-    return [
-        window / total[start : start + tile] for start, window in zip(starts, windows, strict=True)
-    ]
-
-
-def _fades(tile: int, starts: tuple[int, ...]) -> list[tuple[int, int]]:
-    """How many pixels each tile shares with the tile before and the one behind."""
-    shared = [0, *(a + tile - b for a, b in zip(starts, starts[1:], strict=False)), 0]
-    return list(zip(shared, shared[1:], strict=False))
-
-
-def faded(length: int, before: int, behind: int) -> Tensor:
-    """(length,) of ones that rises over the first `before` and falls over the last `behind`.
-
-    Raised cosines from just above 0 to just below 1; a fall and the rise it meets sum to 1.
-    """
-    window = torch.ones(length)
-    window[:before] *= _rise(before)
-    window[length - behind :] *= _rise(behind).flip(0)
-    return window
-
-
-def _rise(length: int) -> Tensor:
-    return (1 - torch.cos((torch.arange(length) + 0.5) / max(length, 1) * math.pi)) / 2
 
 
 def _starts(length: int, tile: int, overlap: int, align: int) -> tuple[int, ...]:

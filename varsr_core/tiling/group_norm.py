@@ -44,7 +44,10 @@ class _Measured:
 
 
 class _EnoughError(Exception):
-    """Ends a run at the layer that is being measured."""
+    """Ends a run at the layer that is being measured; its input's dtype and device are `like`'s."""
+
+    def __init__(self, layer: nn.GroupNorm, like: Tensor) -> None:
+        self.layer, self.like = layer, like
 
 
 @dataclass
@@ -70,7 +73,7 @@ class NormStatistics:
     def measure_apart(runs: Sequence[tuple[Callable[[NormFn], object], CropFn]]) -> NormStatistics:
         """The same from several runs, once for each layer: slow, in the memory of one run.
 
-        runs: as in `measure`, and what part of a layer's input counts; the parts make the whole
+        runs: as in `measure`, and what to keep of a layer's input; what is kept makes the whole
         """
         statistics = NormStatistics()
         while statistics._measure_next(runs):
@@ -80,11 +83,15 @@ class NormStatistics:
     def _measure_next(self, runs: Sequence[tuple[Callable[[NormFn], object], CropFn]]) -> bool:
         """Measures the layer behind those that are known; False when there is none."""
         sums: list[tuple[float, Tensor, Tensor]] = []
+        stopped: tuple[nn.GroupNorm, Tensor] | None = None
         for run, crop in runs:
             known = iter(self.layers)
 
             def norm(
-                layer: nn.GroupNorm, x: Tensor, known: Iterator = known, crop: CropFn = crop
+                layer: nn.GroupNorm,
+                x: Tensor,
+                known: Iterator[_Measured] = known,
+                crop: CropFn = crop,
             ) -> Tensor:
                 measured = next(known, None)
                 if measured is not None:
@@ -95,17 +102,23 @@ class NormStatistics:
             try:
                 run(norm)
             except _EnoughError as enough:
-                layer, like = enough.args
+                stopped = enough.layer, enough.like
             else:
                 return False
-        count, total, squares = (sum(column) for column in zip(*sums, strict=True))
-        self.layers.append(_layer(layer, like, count, total, squares))
+        if stopped is None:
+            return False
+        counts, totals, squares = zip(*sums, strict=True)
+        self.layers.append(_layer(*stopped, sum(counts), _sum(totals), _sum(squares)))
         return True
 
     def norm(self) -> NormFn:
         """For one run of the network: applies what was measured."""
         known = iter(self.layers)
         return lambda layer, x: next(known).apply(x)
+
+
+def _sum(tensors: Sequence[Tensor]) -> Tensor:
+    return sum(tensors, torch.zeros(()))
 
 
 def _sums(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -124,8 +137,8 @@ def _sums_in_cache(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tenso
     maps = x.flatten(2).flatten(0, 1)
     count = maps.shape[1]
     sums = []
-    for part in maps.split(max(1, CACHED // count)):
-        values = part.float()
+    for few in maps.split(max(1, CACHED // count)):
+        values = few.float()
         mean = values.mean(1, keepdim=True)
         spread = (values - mean).square().sum(1).double()  # of small numbers: it stays exact
         mean = mean[:, 0].double()

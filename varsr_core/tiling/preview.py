@@ -16,7 +16,7 @@ from .grid import TileIndex
 DENSITY = 4  # pixels of a preview along a cell, at most; it divides the pixels of every family
 MAX_SIDE = 512  # of a preview: ComfyUI shows previews no larger
 GREY = 0.5
-KEPT = 16  # previews at most, of pictures whose tiles run in turns
+KEPT = 16  # previews at most, of pictures whose tiles take turns
 
 PreviewFn = Callable[[Tensor], Tensor]
 """(N, C, S, S) -> (N, 3, S * DENSITY, S * DENSITY) in [0, 1]."""
@@ -46,10 +46,10 @@ class Preview:
         numbers:  of tiles, counted through all pictures; latents: (len(numbers), C, S, S)
         returns   (3, h, w) in [0, 1], neither side above MAX_SIDE
         """
-        places = [self.tiles.place(number) for number in numbers]
-        for (picture, index), pixels in zip(places, self.paint(latents), strict=True):
+        found = [self.tiles.locate(number) for number in numbers]
+        for (picture, index), pixels in zip(found, self.paint(latents), strict=True):
             self._of(picture).add(index, pixels)
-        return self._of(places[0][0]).shown()
+        return self._of(found[0][0]).shown()
 
     def _of(self, picture: int) -> _Painted:
         if picture not in self.begun:
@@ -89,5 +89,5 @@ class _Painted:
         largest = max(picture.shape[1:])
         if largest <= MAX_SIDE:
             return picture.clone()
-        sides = [max(1, side * MAX_SIDE // largest) for side in picture.shape[1:]]
-        return F.adaptive_avg_pool2d(picture, sides)
+        height, width = (max(1, side * MAX_SIDE // largest) for side in picture.shape[1:])
+        return F.adaptive_avg_pool2d(picture, (height, width))

@@ -17,34 +17,34 @@ from .grid import TileGrid
 def each_tile(
     tiles: int,
     grid: TileGrid,
-    pictures: Tensor,
+    lq: Tensor,
     session: Session,
-    work: Callable[[Tensor, ReportFn], None],
+    encode: Callable[[Tensor, ReportFn], None],
 ) -> None:
-    """Does `work` on blocks of tiles of some pictures, in order, on the device.
+    """Calls `encode` with blocks of tiles of some pictures, in order, on the device.
 
-    tiles:    of all pictures
-    pictures: (B, 3, h, w), of the grid's size
+    tiles: of all pictures
+    lq:    (B, 3, h, w), of the grid's size
     """
 
-    def block(part: slice, report: ReportFn) -> None:
-        work(grid.crop(pictures, range(tiles)[part]).to(session.device), report)
+    def encode_block(block: slice, report: ReportFn) -> None:
+        encode(grid.crop(lq, range(tiles)[block]).to(session.device), report)
 
-    session.run(tiles, block)
+    session.run(tiles, encode_block)
 
 
 def decode_latents(
     decoder: TileDecoder, latents: Sequence[Tensor], canvas: Canvas, execution: Execution
 ) -> Tensor:
     """Latents of all tiles, (N, C, S, S) each, to pictures, (len * B, 3 or 4, H, W) in [0, 1]."""
-    decoding = Decoding(decoder, [canvas.grid] * canvas.images, canvas.agreed)
-    session = Session(execution, decoding.pieces * len(latents))
-    pictures = []
+    decoding = Decoding(decoder, [canvas.grid] * canvas.images, canvas.blended)
+    session = Session(execution, decoding.units * len(latents))
+    decoded = []
     for latent in latents:
         rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
         decoding.run(latent, range(canvas.tiles), session, rgb)
-        pictures.append(canvas.with_alpha(canvas.crop(rgb)))
-    return torch.cat(pictures)
+        decoded.append(canvas.with_alpha(canvas.crop(rgb)))
+    return torch.cat(decoded)
 
 
 def check_made_by(fingerprint: str, name: str, wanted: str, loader: str) -> None:

@@ -163,7 +163,7 @@ def test_overlap_is_a_share_of_a_tile_in_whole_tokens(overlap, columns):
 def test_tiles_that_ran_apart_do_not_agree(mode):
     canvas = canvas_of(models.picture(64, 64), tiling=Tiling(mode))
     assert canvas.mode == mode
-    assert canvas.agreed == (mode != "independent")
+    assert canvas.blended == (mode != "independent")
 
 
 def test_alpha_is_enlarged_by_its_own_rule_and_joined_again():

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from helpers.each import each
 from varsr_core.errors import InputError
-from varsr_core.tiling.consistency import TILING_MODES, Neighbourhood, Tiling
+from varsr_core.tiling.consistency import TILING_MODES, Overlaps, Tiling
 from varsr_core.tiling.grid import TileGrid
 
 many = settings(max_examples=120, deadline=None, derandomize=True, database=None)
@@ -58,7 +58,7 @@ def times_covered(grid, wanted=None):
 @many
 @given(grids())
 def test_tiles_of_a_phase_do_not_overlap_and_every_tile_has_one_phase(grid):
-    phases = Neighbourhood(grid).phases
+    phases = Overlaps(grid).phases
     assert sorted(itertools.chain(*phases)) == list(range(len(grid)))
     for phase in phases:
         assert not any(share_cells(grid, *pair) for pair in itertools.combinations(phase, 2))
@@ -66,7 +66,7 @@ def test_tiles_of_a_phase_do_not_overlap_and_every_tile_has_one_phase(grid):
 
 def test_crowded_rows_need_more_than_every_second_tile():
     assert [b - a for a, b in itertools.pairwise(CROWDED.rows)] == [3, 3]
-    assert len(Neighbourhood(CROWDED).phases) == 3 * 2
+    assert len(Overlaps(CROWDED).phases) == 3 * 2
 
 
 @each(
@@ -79,16 +79,16 @@ def test_crowded_rows_need_more_than_every_second_tile():
     ],
 )
 def test_tiles_run_in_as_few_phases_as_they_can(grid, phases):
-    assert Neighbourhood(grid).phases == phases
+    assert Overlaps(grid).phases == phases
 
 
 @many
 @given(grids())
 def test_overlapping_tiles_are_all_others_that_share_cells(grid):
-    around = Neighbourhood(grid)
+    around = Overlaps(grid)
     for index in range(len(grid)):
         expected = [i for i in range(len(grid)) if i != index and share_cells(grid, index, i)]
-        assert around.overlapping(index) == expected
+        assert around.neighbours(index) == expected
 
 
 # Taking over
@@ -135,13 +135,13 @@ def taken_over(grid, latent, index, finished):
 
 def test_tile_without_finished_neighbours_stays_as_it_is():
     latent = random_tiles(FOUR)[0]
-    assert torch.equal(Neighbourhood(FOUR).take_over(latent, 0, {}), latent)
+    assert torch.equal(Overlaps(FOUR).take_over(latent, 0, {}), latent)
 
 
 @each(("index", "other"), [(1, 0), (0, 1)])
 def test_neighbour_is_given_deep_in_the_overlap_and_ends_in_a_smooth_ramp(index, other):
     own, theirs = torch.full((1, 32, 32), 5.0), torch.full((1, 32, 32), 7.0)
-    found = Neighbourhood(ROW).take_over(own, index, {other: theirs})
+    found = Overlaps(ROW).take_over(own, index, {other: theirs})
     if index == 0:
         found = found.flip(2)
     # The neighbour ends at column 16 of the tile, and fades over a quarter of the 16 they share.
@@ -154,13 +154,13 @@ def test_neighbour_is_given_deep_in_the_overlap_and_ends_in_a_smooth_ramp(index,
 
 def test_finished_neighbour_is_copied_from_where_it_lies():
     own, theirs = random_tiles(ROW, channels=3)
-    found = Neighbourhood(ROW).take_over(own, 1, {0: theirs})
+    found = Overlaps(ROW).take_over(own, 1, {0: theirs})
     assert torch.equal(found[..., :12], theirs[..., 16:28])
     assert torch.equal(found[..., 16:], own[..., 16:])
 
 
 def test_neighbour_does_not_fade_at_the_border_of_the_canvas():
-    found = Neighbourhood(FOUR).take_over(torch.zeros(1, 16, 16), 1, {0: torch.ones(1, 16, 16)})
+    found = Overlaps(FOUR).take_over(torch.zeros(1, 16, 16), 1, {0: torch.ones(1, 16, 16)})
     assert (found[0, :12, :2] == 1).all()
     assert (found[0, 15, :2] < 1).all()  # the tiles below go on from there
 
@@ -169,9 +169,9 @@ def test_neighbour_does_not_fade_at_the_border_of_the_canvas():
 @each("count", [1, 2, 3, 8])
 def test_neighbours_count_by_their_authority_and_the_tile_has_the_rest(grid, count):
     tiles = random_tiles(grid, channels=1)
-    around = Neighbourhood(grid)
+    around = Overlaps(grid)
     for index in range(len(grid)):
-        finished = {other: tiles[other] for other in around.overlapping(index)[:count]}
+        finished = {other: tiles[other] for other in around.neighbours(index)[:count]}
         found = around.take_over(tiles[index], index, finished)
         expected = taken_over(grid, tiles[index], index, finished)
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
@@ -182,9 +182,9 @@ def test_neighbours_count_by_their_authority_and_the_tile_has_the_rest(grid, cou
 def test_equal_latents_stay_equal_whoever_is_finished(grid, data):
     generator = torch.Generator().manual_seed(0)
     tiles = grid.split(torch.rand(1, 2, grid.height, grid.width, generator=generator))
-    around = Neighbourhood(grid)
+    around = Overlaps(grid)
     index = data.draw(some.integers(0, len(grid) - 1))
-    finished = {i: tiles[i] for i in around.overlapping(index) if data.draw(some.booleans())}
+    finished = {i: tiles[i] for i in around.neighbours(index) if data.draw(some.booleans())}
     found = around.take_over(tiles[index], index, finished)
     torch.testing.assert_close(found, tiles[index], atol=1e-6, rtol=0)
 
@@ -192,9 +192,9 @@ def test_equal_latents_stay_equal_whoever_is_finished(grid, data):
 @many
 @given(grids(), some.randoms(use_true_random=False))
 def test_order_of_the_finished_neighbours_does_not_matter(grid, random):
-    tiles, around = random_tiles(grid), Neighbourhood(grid)
+    tiles, around = random_tiles(grid), Overlaps(grid)
     index = random.randrange(len(grid))
-    neighbours = around.overlapping(index)
+    neighbours = around.neighbours(index)
     expected = around.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
     random.shuffle(neighbours)
     found = around.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
@@ -204,9 +204,9 @@ def test_order_of_the_finished_neighbours_does_not_matter(grid, random):
 @many
 @given(grids())
 def test_result_lies_between_the_tile_and_its_neighbours(grid):
-    tiles, around = random_tiles(grid), Neighbourhood(grid)
+    tiles, around = random_tiles(grid), Overlaps(grid)
     index = len(grid) // 2
-    finished = {i: tiles[i] for i in around.overlapping(index)}
+    finished = {i: tiles[i] for i in around.neighbours(index)}
     found = around.take_over(tiles[index], index, finished)
     low, high = (torch.full((1, 2, grid.height, grid.width), bound) for bound in (2.0, -1.0))
     for i in (index, *finished):
@@ -219,8 +219,8 @@ def test_result_lies_between_the_tile_and_its_neighbours(grid):
 def test_taking_over_leaves_its_inputs_alone():
     tiles = random_tiles(NINE)
     before = tiles.clone()
-    around = Neighbourhood(NINE)
-    around.take_over(tiles[4], 4, {i: tiles[i] for i in around.overlapping(4)})
+    around = Overlaps(NINE)
+    around.take_over(tiles[4], 4, {i: tiles[i] for i in around.neighbours(4)})
     assert torch.equal(tiles, before)
 
 
@@ -235,7 +235,7 @@ def everything(grid, images=1):
 @given(grids(), some.integers(1, 2))
 def test_tiles_that_met_agree_exactly_and_keep_what_nobody_shares(grid, images):
     tiles = random_tiles(grid, images)
-    met = Neighbourhood(grid).meet(tiles, everything(grid, images))
+    met = Overlaps(grid).blend(tiles, everything(grid, images))
     assert met.shape == tiles.shape
     for image in range(images):
         part = slice(image * len(grid), (image + 1) * len(grid))
@@ -253,7 +253,7 @@ def test_tiles_that_agree_already_stay_as_they_are(grid):
     """The weights sum to one wherever a tile is."""
     generator = torch.Generator().manual_seed(0)
     tiles = grid.split(torch.rand(1, 2, grid.height, grid.width, generator=generator))
-    met = Neighbourhood(grid).meet(tiles, everything(grid))
+    met = Overlaps(grid).blend(tiles, everything(grid))
     torch.testing.assert_close(met, tiles, atol=1e-6, rtol=0)
 
 
@@ -264,7 +264,7 @@ def test_tiles_that_are_not_wanted_have_no_say(grid, data):
     tiles = random_tiles(grid)
     unwanted = sorted(set(everything(grid)) - set(wanted))
     tiles[unwanted] = torch.nan
-    met = Neighbourhood(grid).meet(tiles, wanted)
+    met = Overlaps(grid).blend(tiles, wanted)
     assert met.shape == (len(wanted), 2, grid.tile, grid.tile)
     assert torch.isfinite(met).all()
     alone = (times_covered(grid, wanted)[wanted] == 1).expand_as(met)
@@ -273,23 +273,23 @@ def test_tiles_that_are_not_wanted_have_no_say(grid, data):
 
 def test_met_tiles_come_in_the_order_they_were_wanted_in():
     tiles = random_tiles(NINE)
-    around = Neighbourhood(NINE)
-    met = around.meet(tiles, [0, 1, 4])
-    torch.testing.assert_close(around.meet(tiles, [4, 0, 1]), met[[2, 0, 1]])
+    around = Overlaps(NINE)
+    met = around.blend(tiles, [0, 1, 4])
+    torch.testing.assert_close(around.blend(tiles, [4, 0, 1]), met[[2, 0, 1]])
 
 
 def test_tiles_meet_those_of_their_own_picture_only():
     both = random_tiles(NINE, images=2)
-    around = Neighbourhood(NINE)
-    met = around.meet(both, everything(NINE, 2))
-    assert torch.equal(met[:9], around.meet(both[:9], everything(NINE)))
-    assert torch.equal(met[9:], around.meet(both[9:], everything(NINE)))
+    around = Overlaps(NINE)
+    met = around.blend(both, everything(NINE, 2))
+    assert torch.equal(met[:9], around.blend(both[:9], everything(NINE)))
+    assert torch.equal(met[9:], around.blend(both[9:], everything(NINE)))
 
 
 @each(("overlap", "quiet", "fade"), [(16, 6, 4), (7, 2, 3), (1, 0, 1)])
 def test_one_tile_hands_over_to_the_next_in_the_middle_of_their_overlap(overlap, quiet, fade):
     grid = TileGrid(32, 64 - overlap, tile=32, overlap=overlap)
-    met = Neighbourhood(grid).meet(level_tiles(grid, 0.0, 1.0), [0, 1])
+    met = Overlaps(grid).blend(level_tiles(grid, 0.0, 1.0), [0, 1])
     row = torch.cat((met[0, 0, 0], met[1, 0, 0, overlap:]))
     rise = (1 - torch.cos((torch.arange(fade) + 0.5) / fade * torch.pi)) / 2
     alone = 32 - overlap + quiet
@@ -301,19 +301,19 @@ def test_one_tile_hands_over_to_the_next_in_the_middle_of_their_overlap(overlap,
 @given(grids())
 def test_met_tiles_are_mirrored_when_the_tiles_are(grid):
     """No tile counts more for coming first."""
-    tiles, around = random_tiles(grid), Neighbourhood(grid)
+    tiles, around = random_tiles(grid), Overlaps(grid)
     height, width = grid.height - grid.tile, grid.width - grid.tile
     if [(height - y, width - x) for y, x in reversed(grid.positions)] != grid.positions:
         return  # tiles do not lie symmetrically themselves
-    met = around.meet(tiles, everything(grid))
-    mirrored = around.meet(tiles.flip(0, 2, 3), everything(grid)).flip(0, 2, 3)
+    met = around.blend(tiles, everything(grid))
+    mirrored = around.blend(tiles.flip(0, 2, 3), everything(grid)).flip(0, 2, 3)
     torch.testing.assert_close(mirrored, met, atol=1e-6, rtol=0)
 
 
 def test_meeting_leaves_its_input_alone():
     tiles = random_tiles(NINE)
     before = tiles.clone()
-    Neighbourhood(NINE).meet(tiles, everything(NINE))
+    Overlaps(NINE).blend(tiles, everything(NINE))
     assert torch.equal(tiles, before)
 
 

@@ -65,7 +65,7 @@ def test_released_layout_has_enough_context_for_several_pieces(monkeypatch):
     monkeypatch.setattr(tiled_decode, "MEASURED_PIECES", 15)
     decoder, latent = VARSRDecoder(models.micro_model()), noise(32, 30, 8)
     assert (decoder.context, decoder.features, decoder.pixels) == (7, 1, 16)
-    assert Decoding(decoder, [TileGrid(480, 128, 64, 16, 16)], agreed=True).pieces == 2
+    assert Decoding(decoder, [TileGrid(480, 128, 64, 16, 16)], blended=True).units == 2
     expected = decoded_at_once(latent, decoder)
     assert_same(decoded(latent, decoder), expected)
     narrow = decoded(latent, Wrapped(decoder, context=3))

@@ -19,12 +19,12 @@ from helpers.decoding import (
     small_decoder,
 )
 from helpers.each import each
+from varsr_core.nn.autoencoder import SpatialAttention
 from varsr_core.tiling import decode as tiled_decode
-from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.decode import Decoding, composite
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import own_norm
-from varsr_core.varsr.vqvae import SpatialAttention
 
 pytestmark = pytest.mark.usefixtures("no_gradients", "few_measured", "in_pieces")
 
@@ -109,7 +109,7 @@ def test_tiles_that_agree_are_decoded_as_one_canvas(at_once):
     canvases = noise(2, 8, 22, 28)
     latents = grid.cells().split(canvases)
     rgb = torch.zeros(2, 3, 88, 112)
-    decoding = Decoding(decoder, [grid] * 2, agreed=True)
+    decoding = Decoding(decoder, [grid] * 2, blended=True)
     decoding.run(latents, range(len(latents)), session_of(at_once), rgb)
     for found, canvas in zip(rgb, canvases, strict=True):
         assert_same(found, decoded_at_once(canvas, decoder))
@@ -119,17 +119,17 @@ def test_tiles_that_agree_are_decoded_as_one_canvas(at_once):
 def test_tiles_that_ran_apart_are_decoded_by_themselves_and_cross_faded(at_once):
     decoder, grid = small_decoder(), TileGrid(64, 112, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(4, 8, SIDE, SIDE), torch.zeros(2, 3, 64, 112)
-    decoding = Decoding(decoder, [grid] * 2, agreed=False)
+    decoding = Decoding(decoder, [grid] * 2, blended=False)
     decoding.run(latents, range(4), session_of(at_once), rgb)
     tiles = torch.cat([decoder.model.decode(part) for part in latents.split(at_once)])
     assert torch.equal(rgb, grid.merge(tiles))
 
 
-@each("agreed", [True, False])
-def test_single_tile_has_the_bits_of_the_model(agreed):
+@each("blended", [True, False])
+def test_single_tile_has_the_bits_of_the_model(blended):
     decoder, grid = small_decoder(), TileGrid(64, 64, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(3, 8, SIDE, SIDE), torch.zeros(3, 3, 64, 64)
-    Decoding(decoder, [grid] * 3, agreed).run(latents, range(3), session_of(3), rgb)
+    Decoding(decoder, [grid] * 3, blended).run(latents, range(3), session_of(3), rgb)
     assert torch.equal(rgb, decoder.model.decode(latents))
 
 
@@ -137,16 +137,16 @@ def test_tiles_that_are_not_wanted_stay_as_they_are():
     decoder, grid = small_decoder(), TileGrid(64, 112, tile=64, overlap=16, align=PIXELS)
     latents, rgb = noise(4, 8, SIDE, SIDE), torch.zeros(2, 3, 64, 112)
     latents[[0, 3]] = torch.nan
-    Decoding(decoder, [grid] * 2, agreed=False).run(latents, [1, 2], session_of(2), rgb)
+    Decoding(decoder, [grid] * 2, blended=False).run(latents, [1, 2], session_of(2), rgb)
     expected = torch.zeros_like(rgb)
     grid.add(expected, [1, 2], decoder.model.decode(latents[[1, 2]]))
     assert torch.equal(rgb, expected)
     assert (rgb[0, ..., :48] == 0).all()
 
 
-@each("agreed", [True, False])
+@each("blended", [True, False])
 @each("at_once", [1, 3])
-def test_running_out_of_memory_decodes_the_same_tiles(agreed, at_once):
+def test_running_out_of_memory_decodes_the_same_tiles(blended, at_once):
     decoder, grid = small_decoder(), TileGrid(88, 112, tile=64, overlap=16, align=PIXELS)
     latents = grid.cells().split(noise(1, 8, 22, 28))
 
@@ -157,25 +157,25 @@ def test_running_out_of_memory_decodes_the_same_tiles(agreed, at_once):
 
     short = Short(decoder, most=SIDE**2, tried=[], decode=decode)
     found, expected = torch.zeros(2, 1, 3, 88, 112)
-    Decoding(short, [grid], agreed).run(latents, range(4), session_of(at_once), found)
-    Decoding(decoder, [grid], agreed).run(latents, range(4), session_of(1), expected)
+    Decoding(short, [grid], blended).run(latents, range(4), session_of(at_once), found)
+    Decoding(decoder, [grid], blended).run(latents, range(4), session_of(1), expected)
     assert_same(found, expected)
 
 
-@each("agreed", [True, False])
+@each("blended", [True, False])
 @each("size", [(64, 64), (88, 112), (192, 320)])
 @each("most", [10**9, SIDE**2])
-def test_progress_ends_at_the_pieces_that_were_announced(agreed, size, most):
+def test_progress_ends_at_the_pieces_that_were_announced(blended, size, most):
     grid = TileGrid(*size, tile=64, overlap=16, align=PIXELS)
     short = Short(Blur(SIDE, 1, PIXELS, 2), most=most, tried=[])
     short.decode = lambda latent: short.fine(latent, own_norm)
-    decoding, seen = Decoding(short, [grid] * 2, agreed), []
+    decoding, seen = Decoding(short, [grid] * 2, blended), []
     session = session_of(4, on_progress=seen.append)
     latents, rgb = noise(2 * len(grid), 1, SIDE, SIDE), torch.zeros(2, 3, *size)
     decoding.run(latents, range(len(latents)), session, rgb)
     done = [progress.done for progress in seen]
     assert done == sorted(set(done))
-    assert done[-1] == decoding.pieces
+    assert done[-1] == decoding.units
     assert {progress.stage for progress in seen} == {"decode"}
 
 
@@ -216,10 +216,10 @@ def test_tiles_that_took_over_from_each_other_show_no_seams(seed):
     values = (noise(len(grid), seed=seed) > 0).float()
     tiles = values.view(-1, 1, 1, 1).expand(-1, 1, 32, 32).clone()
     assert steepest(composite(tiles, grid)) == 1
-    around, finished = Neighbourhood(grid), {}
+    around, finished = Overlaps(grid), {}
     for phase in around.phases:
         for index in phase:
-            neighbours = {i: finished[i] for i in around.overlapping(index) if i in finished}
+            neighbours = {i: finished[i] for i in around.neighbours(index) if i in finished}
             tiles[index] = around.take_over(tiles[index], index, neighbours)
         finished |= {index: tiles[index] for index in phase}
     assert steepest(composite(tiles, grid)) < 0.6  # a ramp over 4 cells, 0.38, and where two meet

@@ -19,7 +19,7 @@ from helpers.fake_work import (
     run,
 )
 from varsr_core.runtime.execution import Execution, Session
-from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.scheduler import TileLoop
 
 # The modes
@@ -69,7 +69,7 @@ def test_independent_tiles_share_nothing():
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_later_tiles_take_over_from_finished_neighbours_after_the_same_step(monkeypatch, at_once):
-    taken, take_over = {}, Neighbourhood.take_over
+    taken, take_over = {}, Overlaps.take_over
 
     def spy(self, latent, index, finished):
         number, k = next(  # which tile after which step is told by the latent it made itself
@@ -81,15 +81,15 @@ def test_later_tiles_take_over_from_finished_neighbours_after_the_same_step(monk
         taken[number, k] = {other: tile.clone() for other, tile in finished.items()}
         return take_over(self, latent, index, finished)
 
-    monkeypatch.setattr(Neighbourhood, "take_over", spy)
+    monkeypatch.setattr(Overlaps, "take_over", spy)
     work = FakeWork()
     latents = run(work, NINE, "phased", images=2, at_once=at_once)
-    around = Neighbourhood(NINE)
+    around = Overlaps(NINE)
     phase_of = {index: p for p, phase in enumerate(around.phases) for index in phase}
     assert taken.keys() == {(n, k) for n in range(18) for k in range(STEPS)}
     for (number, k), finished in taken.items():
         index, first = number % 9, number // 9 * 9
-        earlier = {i for i in around.overlapping(index) if phase_of[i] < phase_of[index]}
+        earlier = {i for i in around.neighbours(index) if phase_of[i] < phase_of[index]}
         assert finished.keys() == earlier
         for other, tile in finished.items():
             assert torch.equal(tile, latents[k][first + other])
@@ -99,7 +99,7 @@ def test_tiles_of_a_phase_run_together_whatever_their_picture():
     work = FakeWork()
     run(work, NINE, "phased", images=2, at_once=100)
     started = [numbers for stage, numbers, _ in work.blocks if stage == "start"]
-    both = [sorted(p + [i + 9 for i in p]) for p in Neighbourhood(NINE).phases]
+    both = [sorted(p + [i + 9 for i in p]) for p in Overlaps(NINE).phases]
     assert started == both
 
 
@@ -164,7 +164,7 @@ def test_each_phase_runs_together_in_pictures_of_different_sizes():
     work = FakeWork()
     run_mixed(work, "phased", at_once=100)
     started = [numbers for stage, numbers, _ in work.blocks if stage == "start"]
-    phases = [Neighbourhood(grid).phases for grid in MIXED]
+    phases = [Overlaps(grid).phases for grid in MIXED]
     expected = [
         [
             first + i

@@ -19,16 +19,16 @@ from helpers.upscaling import (
     restorer,
     unbroken,
 )
+from varsr_core.nn.autoencoder import Decoder
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling import decode as tiled_decode
-from varsr_core.tiling.consistency import Neighbourhood
+from varsr_core.tiling.consistency import Overlaps
 from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.quantizer import Quantizer
 from varsr_core.varsr.refiner import Refiner
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.transformer import Block, Transformer
-from varsr_core.varsr.vqvae import Decoder
 
 # Progress, cancelling, memory
 
@@ -182,7 +182,7 @@ def test_running_out_of_memory_at_first_gives_the_bits_of_smaller_blocks(
 @pytest.mark.parametrize("call", [1, 3, 6])
 def test_running_out_of_memory_while_tiles_are_brought_together(monkeypatch, call):
     """The step itself is done then, and must be forgotten."""
-    assert_survives(monkeypatch, (Neighbourhood, "take_over", call), "phased", "several pictures")
+    assert_survives(monkeypatch, (Overlaps, "take_over", call), "phased", "several pictures")
 
 
 @pytest.mark.parametrize("tiles", [2, 4])

@@ -176,7 +176,7 @@ def test_progress_counts_the_tiles_of_all_pictures(restorer, mode, tiles):
     assert steps[-1].step == STEPS - 1
     grids = [Canvas.of(i[None], *CANVAS).grid for i in IMAGES]
     decoding = Decoding(restorer.decoder, grids, mode != "independent")
-    assert done[-1] == sum(TILES) * STEPS + decoding.pieces
+    assert done[-1] == sum(TILES) * STEPS + decoding.units
 
 
 class Twice:
