@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import comfy.ldm.modules.attention as host
+import comfy.ldm.modules.attention as comfy_attention
 import comfy.model_management as mm
 from torch import Tensor
 
@@ -28,6 +28,6 @@ def host_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     so q is multiplied beforehand.
     """
     heads, head_dim = q.shape[1], q.shape[3]
-    return host.optimized_attention(
+    return comfy_attention.optimized_attention(
         q * head_dim**0.5, k, v, heads, skip_reshape=True, skip_output_reshape=True
     )

@@ -3,7 +3,7 @@
 Where a model does not fit onto the card, ComfyUI leaves some layers in system memory, pinned, and
 its layers copy their weights when they run: on a stream of their own, two in turn (--async-offload,
 the default on NVIDIA), so that one layer's copy runs beside the work of the layer before. All other
-layers of the pack are ComfyUI's (`runtime.operations`) and have that from it.
+layers of the pack are ComfyUI's (`host.operations`) and have that from it.
 """
 
 from __future__ import annotations

@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
+from .. import varsr_core as core
 from ..varsr_core.errors import InputError
 from ..varsr_core.runtime.dtypes import cpu_dtype, named_dtype
 from ..varsr_core.runtime.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
-from .progress import Watch, previews_wanted
+from ..varsr_core.tiling.restorer import Restorer
+from .progress import NodeProgress, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
-MODEL_FOLDER = "varsr"
 MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
@@ -51,8 +52,19 @@ def manage(network: torch.nn.Module, tile_bytes: int, sides: tuple[int, ...]) ->
 
 def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(
-        network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+        network, load_device=device(), offload_device=mm.unet_offload_device()
     )
+
+
+def load_model(path: Path, family: str, dtype: str, **options: object) -> Restorer:
+    """The core's, made of ComfyUI's layers; it is brought to a device when it runs."""
+    options = {"dtype": pick_dtype(dtype), "operations": operations(), **options}
+    return core.load_model(path, family=family, device=None, **options)
+
+
+def bring(patcher: comfy.model_patcher.ModelPatcher, needed: int) -> None:
+    """Moves a network to its device, with room for this many bytes of work beside it."""
+    mm.load_models_gpu([patcher], memory_required=needed)
 
 
 def own_weights(model: LoadedModel) -> dict[str, Tensor]:
@@ -77,14 +89,14 @@ def execution(model: LoadedModel) -> Execution:
 
     def prepare() -> int:
         mm.throw_exception_if_processing_interrupted()
-        mm.load_models_gpu([model.patcher], memory_required=model.tile_bytes)
+        bring(model.patcher, model.tile_bytes)
         free = None if mm.is_device_cpu(device) else mm.get_free_memory(device)
         return tiles_at_once(model.tile_bytes, free)
 
     return Execution(
         device=device,
         prepare=prepare,
-        on_progress=Watch(model.sides),
+        on_progress=NodeProgress(model.sides),
         is_out_of_memory=lambda error: (
             isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
         ),
@@ -94,17 +106,21 @@ def execution(model: LoadedModel) -> Execution:
     )
 
 
+def device() -> torch.device:
+    """Where ComfyUI computes."""
+    return mm.get_torch_device()
+
+
 def pick_dtype(choice: str) -> torch.dtype:
     """The dtype for a user's choice; `auto` takes what the device computes fast and safely."""
     named = named_dtype(choice)  # older versions of ComfyUI do not check the choice
     if named is not None:
         return named
-    device = mm.get_torch_device()
-    if mm.is_device_cpu(device):
+    if mm.is_device_cpu(device()):
         return cpu_dtype()
-    if mm.should_use_bf16(device):
+    if mm.should_use_bf16(device()):
         return torch.bfloat16
-    return torch.float16 if mm.should_use_fp16(device) else torch.float32
+    return torch.float16 if mm.should_use_fp16(device()) else torch.float32
 
 
 def operations() -> type:
@@ -112,7 +128,7 @@ def operations() -> type:
     return comfy.ops.manual_cast
 
 
-def register_model_folder(folder: str = MODEL_FOLDER) -> None:
+def register_model_folder(folder: str) -> None:
     """Adds models/<folder> beside those that extra_model_paths.yaml may have named already."""
     default = str(Path(folder_paths.models_dir) / folder)
     paths, extensions = folder_paths.folder_names_and_paths.get(folder, ([], set()))
@@ -121,18 +137,18 @@ def register_model_folder(folder: str = MODEL_FOLDER) -> None:
     folder_paths.folder_names_and_paths[folder] = (paths, set(extensions) | MODEL_EXTENSIONS)
 
 
-def model_files(folder: str = MODEL_FOLDER) -> list[str]:
+def model_files(folder: str) -> list[str]:
     register_model_folder(folder)
     return folder_paths.get_filename_list(folder)
 
 
-def model_path(name: str, folder: str = MODEL_FOLDER) -> Path:
+def model_path(name: str, folder: str) -> Path:
     """Where a file of the list lies; a place in the default folder where it is not there."""
     found = folder_paths.get_full_path(folder, name)
     return Path(found) if found else model_folder(folder) / name
 
 
-def model_folder(folder: str = MODEL_FOLDER) -> Path:
+def model_folder(folder: str) -> Path:
     return Path(folder_paths.folder_names_and_paths[folder][0][0])
 
 

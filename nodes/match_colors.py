@@ -1,4 +1,4 @@
-"""Colour matching, for VARSR's stages and for any other upscaler."""
+"""Match Colors, for the stages of every family and for any other upscaler."""
 
 from comfy_api.latest import io
 

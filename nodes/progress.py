@@ -19,7 +19,7 @@ PREVIEW_SIDE = 512
 # ComfyUI encodes each on a thread of its own.
 PREVIEW_PAUSE_S = (0.03, 0.25)
 PAUSE_GROWTH = 0.1  # of the time gone by
-PREVIEW_SHARE = 0.02  # of the time that goes by, at most, is spent on previews
+PREVIEW_FRACTION = 0.02  # of the time that goes by, at most, is spent on previews
 EVENT = "varsr.progress"  # to web/js, which may be missing
 EVENT_PAUSE_S = 0.1
 
@@ -29,7 +29,7 @@ def previews_wanted() -> bool:
     return args.preview_method != LatentPreviewMethod.NoPreviews
 
 
-class Watch:
+class NodeProgress:
     """A ProgressFn that moves the node's bar and honours the cancel button.
 
     sides: of the model's token maps, for the strip that shows which of them are done
@@ -61,7 +61,7 @@ class Watch:
         now = time.monotonic()
         shortest, longest = PREVIEW_PAUSE_S
         pause = min(max(shortest, (now - self.began) * PAUSE_GROWTH), longest)
-        self.next_preview = now + max(pause, (now - began) / PREVIEW_SHARE)
+        self.next_preview = now + max(pause, (now - began) / PREVIEW_FRACTION)
         return preview
 
     def _tell(self, progress: Progress) -> None:

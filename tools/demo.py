@@ -9,50 +9,14 @@ is the small one that comes with the pack.
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 
-import environment
-
-if TYPE_CHECKING:
-    from helpers.comfyui.server import ComfyServer
-
-HOST = "0.30.0"
-WORKFLOW = ROOT / "example_workflows" / "api" / "varsr_upscale.json"
-PHOTOGRAPH = ROOT / "tests" / "data" / "kitten.png"
-NOT_SHIPPED = (".git", ".venv", ".comfyui", ".train", "output", "__pycache__", ".*_cache")
-
-
-@contextmanager
-def comfyui(host: Path, picture: Path) -> Iterator[tuple[ComfyServer, dict]]:
-    """A running ComfyUI with this pack and the picture in place, and the shipped workflow."""
-    from PIL import Image
-
-    from helpers.comfyui.server import ComfyServer
-
-    graph = json.loads(WORKFLOW.read_text())
-    with tempfile.TemporaryDirectory() as scratch:
-        pack = Path(scratch) / "ComfyUI-VARSR"
-        shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
-        with ComfyServer(host, pack, Path(scratch) / "comfyui") as server:
-            server.upload(Image.open(picture), node(graph, "LoadImage")["image"])
-            yield server, graph
-
-
-def node(graph: dict, kind: str) -> dict:
-    """Inputs of the workflow's one node of a kind."""
-    return next(entry["inputs"] for entry in graph.values() if entry["class_type"] == kind)
+from tools.host import NEWEST, PHOTOGRAPH, comfyui, in_environment
 
 
 def run(picture: Path, host: Path) -> Path:
@@ -68,19 +32,15 @@ def run(picture: Path, host: Path) -> Path:
     return output
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("picture", type=Path, nargs="?", default=PHOTOGRAPH)
     arguments = parser.parse_args()
-    prepared = environment.prepare()
-    if Path(sys.prefix) != environment.VENV:  # what it runs on lives in the environment
-        return subprocess.run([prepared.python, __file__, arguments.picture]).returncode
-    output = run(arguments.picture.resolve(), prepared.hosts[HOST])
-    print(f"picture: {output}")
-    return 0
+    hosts = in_environment().hosts
+    print(f"picture: {run(arguments.picture.resolve(), hosts[NEWEST])}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -36,7 +36,6 @@ from varsr_core.nn.token_sampling import guide
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.refiner import sample_residual
 from varsr_core.varsr.sampling import SampleSettings, next_hidden, refiner_condition, start_sampling
-from varsr_core.varsr.weights import build_model
 
 Numbers = dict[str, Tensor]
 
@@ -127,7 +126,7 @@ def main() -> None:
     parser.add_argument("--follow", type=Path)
     arguments = parser.parse_args()
 
-    model = build_model(load_checkpoint([arguments.vqvae, arguments.varsr]).tensors)
+    model = load_checkpoint([arguments.vqvae, arguments.varsr]).build()
     lq, noise = (torch.from_numpy(np.load(p)).float() for p in (arguments.lq, arguments.noise))
     _check(model, lq, noise)
     follow = load_file(arguments.follow) if arguments.follow else {}

@@ -1,17 +1,16 @@
-"""Sockets and inputs that the NSARM nodes share."""
+"""Inputs that several NSARM nodes share."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...varsr_core.nsarm.config import FORCED, SIDES
 from ...varsr_core.nsarm.sampling import DOWNSAMPLINGS, SampleSettings
 from ..host import advanced
 from . import text as nsarm_text
+from .sockets import NSARMModel, NSARMText
 
-NSARMModel = io.Custom("NSARM_MODEL")
-NSARMText = io.Custom("NSARM_TEXT")
-NSARMPrefix = io.Custom("NSARM_PREFIX")
-NSARMBits = io.Custom("NSARM_BITS")
+STRIP_SIDES = SIDES[FORCED - 1 :]  # one box of the page's strip for the scales that come together
 
 
 def model() -> io.Input:

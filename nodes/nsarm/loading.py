@@ -1,27 +1,27 @@
-"""Finding, reading and remembering NSARM files for the Load node, and bringing their parts in."""
+"""Load NSARM Model: finds, reads and remembers NSARM files, and brings their parts in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import comfy.model_management as mm
 import comfy.model_patcher
+from comfy_api.latest import io
 from torch import Tensor
 
-from ...varsr_core.checkpoint import load_checkpoint
 from ...varsr_core.errors import CheckpointError
 from ...varsr_core.nsarm.config import FORCED
-from ...varsr_core.nsarm.family import AUTOENCODER_FILE, NSARM_FAMILY, TRANSFORMER_FILE, model_files
+from ...varsr_core.nsarm.family import AUTOENCODER_FILE, TRANSFORMER_FILE, model_files
 from ...varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
-from ...varsr_core.nsarm.model import build_model
 from ...varsr_core.nsarm.restorer import NSARMRestorer, Part
 from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.sampling import SampleSettings
 from ...varsr_core.nsarm.transformer import AttentionFn
+from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
 from .. import host
 from ..attention import pick_attention
+from .sockets import NSARMModel
 
-FOLDER = "nsarm"
+FOLDER = "nsarm"  # of models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class LoadedNSARM(host.LoadedModel):
 
         def bring(part: Part) -> None:
             if present != [part]:
-                mm.load_models_gpu([self.parts[part]], memory_required=needed[part])
+                host.bring(self.parts[part], needed[part])
                 present[:] = [part]
 
         features: Tensor | None = text.features if text else None
@@ -76,14 +76,7 @@ def load(checkpoint: str, dtype: str) -> LoadedNSARM:
     path = host.model_path(checkpoint, FOLDER)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(model_files(path), NSARM_FAMILY)
-    network = build_model(
-        read.tensors,
-        dtype=host.pick_dtype(dtype),
-        attention=_attention(),
-        operations=host.operations(),
-        fingerprint=read.fingerprint,
-    )
+    network = host.load_model(path, "nsarm", dtype, attention=_attention()).model
     parts: dict[Part, comfy.model_patcher.ModelPatcher] = {
         "autoencoder": host.managed(network.vae),
         "map network": host.managed(network.maps),
@@ -114,3 +107,41 @@ def where_to_get() -> str:
         f"put {TRANSFORMER_FILE} (its pieces joined) and {AUTOENCODER_FILE}, or a converted file, "
         f"into {host.model_folder(FOLDER)}"
     )
+
+
+class LoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="NSARM_LoadModel",
+            display_name="Load NSARM Model",
+            description="Loads an NSARM model of 8.8 billion weights from models/nsarm: one "
+            "converted file, or NSARM.pth with its autoencoder beside it.",
+            search_aliases=["super resolution", "restore", "checkpoint", "next scale", "infinity"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=choices(),
+                    tooltip="A file of models/nsarm. Converted to bf16 or fp8 it loads fastest; "
+                    "for NSARM.pth the autoencoder is taken from the same folder.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPE_CHOICES),
+                    default="auto",
+                    tooltip="Precision of the arithmetic: auto takes what the device computes "
+                    "fast, fp32 is exact and needs twice the memory; fp8 files stay fp8.",
+                ),
+            ],
+            outputs=[
+                NSARMModel.Output(display_name="model", tooltip="For every other NSARM node.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
+        return f"{version_on_disk(checkpoint)} {dtype}"
+
+    @classmethod
+    def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(load(checkpoint, dtype))

@@ -1,4 +1,4 @@
-"""Prompts for NSARM: flan-t5-xl's encoder by ComfyUI's own T5, and features kept in files."""
+"""NSARM Encode Text: flan-t5-xl's encoder by ComfyUI's own T5, and features kept in files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import comfy.model_patcher
 import comfy.text_encoders.t5 as comfy_t5
 import folder_paths
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from ...varsr_core.errors import CheckpointError, InputError
@@ -21,6 +22,7 @@ from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.text import UNCONDITIONAL
 from ...varsr_core.nsarm.text_files import load_text, save_text
 from .. import host
+from .sockets import NSARMText
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ def _encoder(path: Path) -> torch.nn.Module:
             "with its whole encoder is expected"
         ) from None
     with torch.device("meta"):
-        network = host.T5(sizes, first.dtype, None, host.operations())
+        network = comfy_t5.T5(sizes, first.dtype, None, host.operations())
     check_fit("text encoder", network, weights)
     network.load_state_dict(weights, strict=True, assign=True)
     return network.eval().requires_grad_(False)
@@ -152,3 +154,52 @@ def _register() -> None:
     paths, extensions = folder_paths.folder_names_and_paths[SAVED]
     if str(_output_folder()) not in paths:
         folder_paths.folder_names_and_paths[SAVED] = ([*paths, str(_output_folder())], extensions)
+
+
+class EncodeText(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="NSARM_EncodeText",
+            display_name="NSARM Encode Text",
+            description="Turns a prompt, written or from a caption node, into what NSARM reads; "
+            "can save it, so that the text encoder is not needed again.",
+            search_aliases=["prompt", "caption", "t5", "condition"],
+            inputs=[
+                io.Combo.Input(
+                    "text_encoder",
+                    options=encoder_files(),
+                    tooltip="The encoder of flan-t5-xl, one file of models/text_encoders; it is "
+                    "read for this node only and leaves memory before sampling.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="A high-quality image with harmonious colors and rich details.",
+                    multiline=True,
+                    tooltip="What the picture shows, in English; the authors used captions of 50 "
+                    "to 120 words. Any caption node can be connected.",
+                ),
+                host.advanced(
+                    io.String.Input(
+                        "save_as",
+                        default="",
+                        tooltip="Name under which the result is saved for saved_text of the other "
+                        "nodes; empty saves nothing.",
+                    )
+                ),
+            ],
+            outputs=[
+                NSARMText.Output(display_name="text", tooltip="For NSARM Sample or NSARM Upscale.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, text_encoder: str, **_: object) -> str:
+        return host.versions([encoder_path(text_encoder)])
+
+    @classmethod
+    def execute(cls, text_encoder: str, prompt: str, save_as: str) -> io.NodeOutput:
+        text = encode(text_encoder, prompt)
+        if save_as:
+            keep(text, save_as)
+        return io.NodeOutput(text)

@@ -1,11 +1,10 @@
-"""A model run faster: compiled or recorded arithmetic, weights in 8 bits, less guidance."""
+"""VARSR Accelerate: compiled or recorded arithmetic, weights in 8 bits, less guidance."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
 
-import comfy.model_management as mm
 from comfy.patcher_extension import CallbacksMP
 from comfy_api.latest import io
 
@@ -13,10 +12,11 @@ from ...varsr_core.runtime.compile import Compiler
 from ...varsr_core.runtime.cuda_graphs import Recorder
 from ...varsr_core.varsr.acceleration import accelerated, in_float8, is_in_float8
 from ...varsr_core.varsr.sampling import SampleSettings
-from .. import host, inputs
+from .. import host
 from ..fp8_linear import OffloadableFloat8Linear
 from ..host import LoadedModel, schema
-from ..sockets import VARSRModel
+from .inputs import MAX_SCALES, model
+from .sockets import VARSRModel
 
 METHODS = ("off", "compile", "graphs")
 WEIGHTS = ("as loaded", "fp8")
@@ -34,7 +34,7 @@ class Accelerate(io.ComfyNode):
             "everything is off at first, and other branches keep the plain model.",
             search_aliases=["torch compile", "cuda graph", "fp8", "quantize", "speed", "fast"],
             inputs=[
-                inputs.model(),
+                model(),
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
@@ -54,7 +54,7 @@ class Accelerate(io.ComfyNode):
                     "unguided_scales",
                     default=SampleSettings.unguided_scales,
                     min=0,
-                    max=inputs.MAX_SCALES,
+                    max=MAX_SCALES,
                     tooltip="Guidance stops before this many last scales, and the refiner goes "
                     "without: saves half of their work, the finest detail comes out softer; "
                     "0 guides all of them.",
@@ -91,7 +91,7 @@ def _in_float8(model: LoadedModel) -> LoadedModel:
 
 def _recorded(model: LoadedModel) -> LoadedModel:
     """Gives its recordings up when ComfyUI unloads the model, or runs it plainly in between."""
-    device = mm.get_torch_device()
+    device = host.device()
     if device.type != "cuda":
         logger.warning("CUDA graphs need CUDA and this is %s: the model runs without", device)
         return model

@@ -1,17 +1,19 @@
-"""Finding, reading and remembering VARSR files for the Load node."""
+"""Load VARSR Model: finds, reads and remembers VARSR files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ...varsr_core.checkpoint import load_checkpoint
+from comfy_api.latest import io
+
 from ...varsr_core.errors import CheckpointError
-from ...varsr_core.varsr.family import FILES, NANO_FILE, REPOSITORY, VARSR_FAMILY, model_files
-from ...varsr_core.varsr.memory import tile_bytes
-from ...varsr_core.varsr.weights import build_model
+from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
+from ...varsr_core.varsr.family import FILES, NANO_FILE, REPOSITORY, model_files
 from .. import host
 from ..attention import pick_attention
+from .sockets import VARSRModel
 
+FOLDER = "varsr"  # of models
 NANO = "varsr_nano (built in)"
 
 
@@ -20,15 +22,9 @@ def load(checkpoint: str, dtype: str) -> host.LoadedModel:
     path = _path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
-    read = load_checkpoint(model_files(path), VARSR_FAMILY)
-    network = build_model(
-        read.tensors,
-        dtype=host.pick_dtype(dtype),
-        attention=pick_attention(),
-        operations=host.operations(),
-        fingerprint=read.fingerprint,
-    )
-    return host.manage(network, tile_bytes(network), network.config.schedule.sides)
+    restorer = host.load_model(path, "varsr", dtype, attention=pick_attention())
+    network = restorer.model
+    return host.manage(network, restorer.tile_bytes, network.config.schedule.sides)
 
 
 def version_on_disk(checkpoint: str) -> str:
@@ -38,11 +34,11 @@ def version_on_disk(checkpoint: str) -> str:
 
 def choices() -> list[str]:
     """What the Load node offers: the model that comes with the pack first."""
-    return [NANO, *host.model_files()]
+    return [NANO, *host.model_files(FOLDER)]
 
 
 def where_to_get() -> str:
-    folder = host.model_folder()
+    folder = host.model_folder(FOLDER)
     return (
         f"put {' and '.join(FILES)} from https://huggingface.co/{REPOSITORY} into {folder}, or, "
         f"in the folder of this pack, run: python -m varsr_core.download {folder}"
@@ -50,4 +46,43 @@ def where_to_get() -> str:
 
 
 def _path(checkpoint: str) -> Path:
-    return NANO_FILE if checkpoint == NANO else host.model_path(checkpoint)
+    return NANO_FILE if checkpoint == NANO else host.model_path(checkpoint, FOLDER)
+
+
+class LoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="VARSR_LoadModel",
+            display_name="Load VARSR Model",
+            description="Loads the small model that comes with this pack, or a VARSR model from "
+            "models/varsr: one converted file, or VARSR.pth with VQVAE.pth beside it.",
+            search_aliases=["super resolution", "restore", "checkpoint", "next scale", "var"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=choices(),
+                    tooltip="varsr_nano comes with this pack and is small; the others are files "
+                    "of models/varsr. A converted .safetensors loads fastest; for VARSR.pth, "
+                    "VQVAE.pth is taken from the same folder.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPE_CHOICES),
+                    default="auto",
+                    tooltip="Precision of the arithmetic: auto takes what the device computes "
+                    "fast, fp32 is exact and needs twice the memory.",
+                ),
+            ],
+            outputs=[
+                VARSRModel.Output(display_name="model", tooltip="For every other VARSR node.")
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
+        return f"{version_on_disk(checkpoint)} {dtype}"
+
+    @classmethod
+    def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(load(checkpoint, dtype))

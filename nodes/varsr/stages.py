@@ -1,58 +1,26 @@
-"""The VARSR nodes, one for each stage; the one for all of them is in varsr_upscale.py."""
+"""The nodes of VARSR's stages."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
 from ...varsr_core.tiling.consistency import Tiling
 from ...varsr_core.varsr import stages
 from ...varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from .. import host, inputs
 from ..host import schema, to_comfy, to_core
-from ..sockets import VARSRModel, VARSRPrefix, VARSRTokens
-from . import loading as varsr_loading
-from .accelerate import Accelerate
-from .upscale import Upscale
-
-
-class LoadModel(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="VARSR_LoadModel",
-            display_name="Load VARSR Model",
-            description="Loads the small model that comes with this pack, or a VARSR model from "
-            "models/varsr: one converted file, or VARSR.pth with VQVAE.pth beside it.",
-            search_aliases=["super resolution", "restore", "checkpoint", "next scale", "var"],
-            inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=varsr_loading.choices(),
-                    tooltip="varsr_nano comes with this pack and is small; the others are files "
-                    "of models/varsr. A converted .safetensors loads fastest; for VARSR.pth, "
-                    "VQVAE.pth is taken from the same folder.",
-                ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPE_CHOICES),
-                    default="auto",
-                    tooltip="Precision of the arithmetic: auto takes what the device computes "
-                    "fast, fp32 is exact and needs twice the memory.",
-                ),
-            ],
-            outputs=[
-                VARSRModel.Output(display_name="model", tooltip="For every other VARSR node.")
-            ],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
-        return f"{varsr_loading.version_on_disk(checkpoint)} {dtype}"
-
-    @classmethod
-    def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
-        return io.NodeOutput(varsr_loading.load(checkpoint, dtype))
+from .inputs import (
+    MAX_SCALES,
+    NANO_SIDES,
+    guidance,
+    model,
+    refine_guidance,
+    sampling_choices,
+    steps,
+    strength,
+    tokens,
+)
+from .sockets import VARSRPrefix, VARSRTokens
 
 
 class EncodePrefix(io.ComfyNode):
@@ -65,7 +33,7 @@ class EncodePrefix(io.ComfyNode):
             "tokens that VARSR continues.",
             search_aliases=["super resolution", "condition"],
             inputs=[
-                inputs.model(),
+                model(),
                 inputs.image(),
                 *inputs.size(),
                 inputs.tiling(),
@@ -100,7 +68,7 @@ class EncodeTokens(io.ComfyNode):
             description="Turns a picture into token maps of all scales: keep the first ones in "
             "VARSR Next-Scale Sample and the structure stays while texture is made anew.",
             search_aliases=["tokenizer", "vqvae encode"],
-            inputs=[inputs.model(), inputs.image(), *inputs.size(), inputs.overlap()],
+            inputs=[model(), inputs.image(), *inputs.size(), inputs.overlap()],
             outputs=[
                 VARSRTokens.Output(
                     display_name="tokens",
@@ -122,6 +90,8 @@ class EncodeTokens(io.ComfyNode):
 
 
 class Sample(io.ComfyNode):
+    SCALES = NANO_SIDES
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -131,16 +101,16 @@ class Sample(io.ComfyNode):
             "any scale and go on from any.",
             search_aliases=["super resolution", "autoregressive", "sampler"],
             inputs=[
-                inputs.model(),
+                model(),
                 VARSRPrefix.Input("prefix", tooltip="From VARSR Encode LR Prefix."),
                 inputs.seed(),
-                inputs.guidance(),
-                *inputs.sampling_choices(),
+                guidance(),
+                *sampling_choices(),
                 io.Int.Input(
                     "stop_scale",
                     default=0,
                     min=0,
-                    max=inputs.MAX_SCALES,
+                    max=MAX_SCALES,
                     tooltip="Stops when this many scales are there, for a look at the picture so "
                     "far; 0 runs to the last one, which the refiner needs.",
                 ),
@@ -148,7 +118,7 @@ class Sample(io.ComfyNode):
                     "first_scale",
                     default=0,
                     min=0,
-                    max=inputs.MAX_SCALES,
+                    max=MAX_SCALES,
                     tooltip="Keeps this many scales of `tokens` and predicts the rest: higher "
                     "stays closer to them, 0 predicts everything.",
                 ),
@@ -193,12 +163,12 @@ class Refine(io.ComfyNode):
             "model on every token.",
             search_aliases=["super resolution", "refiner"],
             inputs=[
-                inputs.model(),
-                inputs.tokens(),
+                model(),
+                tokens(),
                 inputs.seed(),
-                inputs.refine_guidance(),
-                inputs.steps(),
-                inputs.strength(),
+                refine_guidance(),
+                steps(),
+                strength(),
             ],
             outputs=[
                 VARSRTokens.Output(
@@ -229,7 +199,7 @@ class Decode(io.ComfyNode):
             description="Turns tokens into the picture, at the size that was asked for when they "
             "were encoded, with the input's alpha.",
             search_aliases=["vqvae decode"],
-            inputs=[inputs.model(), inputs.tokens()],
+            inputs=[model(), tokens()],
             outputs=[
                 io.Image.Output(
                     display_name="image",
@@ -253,7 +223,7 @@ class DecodeScales(io.ComfyNode):
             display_name="VARSR Decode Scales",
             description="Shows how the picture grows: one picture for each scale, coarse to fine.",
             search_aliases=["preview scales", "intermediate"],
-            inputs=[inputs.model(), inputs.tokens()],
+            inputs=[model(), tokens()],
             outputs=[
                 io.Image.Output(
                     display_name="images",
@@ -267,16 +237,3 @@ class DecodeScales(io.ComfyNode):
         return io.NodeOutput(
             to_comfy(stages.decode_scales(model.network, tokens, host.execution(model)))
         )
-
-
-NODES = [
-    LoadModel,
-    Accelerate,
-    EncodePrefix,
-    EncodeTokens,
-    Sample,
-    Refine,
-    Decode,
-    DecodeScales,
-    Upscale,
-]

@@ -1,4 +1,4 @@
-"""All stages of VARSR in one node."""
+"""VARSR Upscale: all stages in one node."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from ...varsr_core.varsr.restorer import VARSRRestorer
 from .. import host, inputs
 from ..host import advanced, schema
 from ..upscaling import outputs, upscaled
+from .inputs import NANO_SIDES, guidance, model, sampling_choices, steps, strength, upscale_choices
 
 
 class Upscale(io.ComfyNode):
+    SCALES, SLIDER = NANO_SIDES, True
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -21,16 +24,16 @@ class Upscale(io.ComfyNode):
             "node.",
             search_aliases=["super resolution", "restore", "enlarge", "upscaler", "4x"],
             inputs=[
-                inputs.model(),
+                model(),
                 inputs.image(),
                 *inputs.size(),
                 inputs.seed(),
-                inputs.guidance(),
+                guidance(),
                 inputs.color_mode("color_fix", UpscaleSettings.color_fix),
                 advanced(inputs.color_strength("color_strength")),
-                *inputs.sampling_choices(),
-                advanced(inputs.steps("refine_steps")),
-                advanced(inputs.strength("refine_strength")),
+                *sampling_choices(),
+                advanced(steps("refine_steps")),
+                advanced(strength("refine_strength")),
                 inputs.tiling(),
                 inputs.overlap(),
                 *inputs.masks(),
@@ -41,7 +44,7 @@ class Upscale(io.ComfyNode):
     @classmethod
     def execute(cls, model, image, seed, mask=None, alpha=None, **choices) -> io.NodeOutput:
         choices["unguided_scales"] = model.unguided_scales
-        size, settings, sampling, refining = inputs.upscale_choices(choices)
+        size, settings, sampling, refining = upscale_choices(choices)
         return upscaled(
             VARSRRestorer(model.network, sampling, refining),
             host.execution(model),

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from helpers.comfyui.server import ComfyServer
-from tools.locales import LANGUAGES, TranslationError, english, files, translated
+from tools.generate.locales import LANGUAGES, TranslationError, english, files, translated
 
 # What a sentence of the language has and an English one has not.
 SCRIPTS = {"en": r"[a-z]", "zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[가-힣]"}
@@ -39,7 +39,9 @@ def test_files_are_those_that_the_tool_writes(infos: dict[str, Any], pack_dir: P
     found = {path.relative_to(pack_dir) for path in (pack_dir / "locales").rglob("*.*")}
     assert found == set(expected)
     for path, content in expected.items():
-        assert (pack_dir / path).read_text(encoding="utf-8") == content, f"{path}: tools/locales.py"
+        assert (pack_dir / path).read_text(encoding="utf-8") == content, (
+            f"{path}: tools/generate/locales.py"
+        )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -1,7 +1,7 @@
 """How often a faster precision chooses the same tokens: teacher-forced, scale by scale.
 
-    python tools/benchmarks/agreement.py [--model FILE | --size released|small] [--tiles FOLDER]
-                                         [--limit 2] [--only bf16 fp8]
+    python tools/benchmarks agreement [--model FILE | --size released|small] [--tiles FOLDER]
+                                     [--limit 2] [--only bf16 fp8]
 
 Every model sees the latents that the float32 model sampled, so that one other token does not make
 all later ones differ. Then each makes a picture of its own; its PSNR is against float32's. Without
@@ -13,23 +13,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE)]
-
-from bench import SIZES, release
-from choices import psnr, read
-
-from varsr_core.checkpoint import load_checkpoint
+from tools.benchmarks.common import add_model_options, chosen_weights, psnr, read_picture
 from varsr_core.tiling.noise import TileSeed
 from varsr_core.varsr.acceleration import in_float8
-from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.sampling import (
     RefineSettings,
@@ -42,7 +34,7 @@ from varsr_core.varsr.sampling import (
     scale_logits,
     start_sampling,
 )
-from varsr_core.varsr.weights import build_model, convert
+from varsr_core.varsr.weights import build_model
 
 SEEDS = [TileSeed(0, 0)]
 SAMPLING, REFINING = SampleSettings(), RefineSettings()
@@ -63,7 +55,7 @@ def tiles(arguments: argparse.Namespace, size: int) -> Iterator[Tensor]:
             yield torch.rand(1, 3, size, size, generator=generator)
         return
     for path in sorted(arguments.tiles.glob("*.png"))[: arguments.limit]:
-        low = read(path)[..., : size // 4, : size // 4]
+        low = read_picture(path)[..., : size // 4, : size // 4]
         yield torch.nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 1)
 
 
@@ -90,21 +82,16 @@ def forced(model: VARSR, lq: Tensor, latents: list[Tensor]) -> list[Tensor]:
     return chosen
 
 
-@torch.inference_mode()
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", type=Path, default=NANO_FILE)
-    parser.add_argument("--size", choices=SIZES)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
     parser.add_argument("--tiles", type=Path)
     parser.add_argument("--limit", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    arguments = parser.parse_args()
-    if arguments.size:
-        weights = convert(release(arguments.size))
-    else:
-        weights = load_checkpoint([arguments.model]).tensors
+
+
+@torch.inference_mode()
+def run(arguments: argparse.Namespace) -> None:
+    weights = chosen_weights(arguments)
     exact = of_precision("fp32", weights)
     given = list(tiles(arguments, exact.config.tile_size))
     expected = [sampled(exact, lq) for lq in given]
@@ -125,7 +112,3 @@ def main() -> None:
         whole = sum(s**2 * x for s, x in zip(sides, same / len(given), strict=True)) / tokens
         print(f"{name} and fp32, {len(given)} tiles: {whole:.2%} of all tokens alike\n  {shares}")
         print(f"  picture {min(heard):.1f} to {max(heard):.1f} dB", flush=True)
-
-
-if __name__ == "__main__":
-    main()

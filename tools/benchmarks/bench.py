@@ -1,11 +1,11 @@
 """Where the time of a picture goes, stage by stage, against what the chip can do.
 
-    python tools/benchmarks/bench.py [--size released] [--dtypes bf16 fp32] [--batches 1 4 16]
-                                     [--rounds 5] [--reference] [--out RESULT.json]
+    python tools/benchmarks bench [--size released] [--dtypes bf16 fp32] [--batches 1 4 16]
+                                 [--rounds 5] [--reference] [--out RESULT.json]
 
 Builds a model of random weights, so that nothing need be downloaded, and enlarges pictures of one
 tile each through the core. --reference also times the same work laid out as in the public code (see
-tools/plain_varsr.py): half-precision autocast on a GPU, float32 on a CPU. `--size small` is a quick
+plain_varsr.py): half-precision autocast on a GPU, float32 on a CPU. `--size small` is a quick
 look at whether the script runs. Times are medians after a warm-up; a CPU's mean something only
 beside others of the same run.
 """
@@ -16,7 +16,6 @@ import argparse
 import json
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -25,22 +24,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE)]
-
-import ceilings
-from plain_varsr import restore
-from random_checkpoint import RELEASED, SMALL, random_weights, tokenizer_shapes, transformer_shapes
-from stage_clock import StageClock
-
+from tools.benchmarks import ceilings
+from tools.benchmarks.common import DTYPES, SIZES, release
+from tools.benchmarks.plain_varsr import restore
+from tools.benchmarks.stage_clock import StageClock
+from varsr_core import upscale
 from varsr_core.runtime.execution import Execution
-from varsr_core.upscaling import upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, convert
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SIZES = {"released": RELEASED, "small": SMALL}
 GUIDANCE = 6.0
 
 
@@ -50,12 +43,6 @@ def chip(device: torch.device) -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
-
-
-def release(size: str) -> dict[str, Tensor]:
-    """Random weights by their released names."""
-    sizes = SIZES[size]
-    return random_weights(tokenizer_shapes(sizes) | transformer_shapes(sizes), sizes)
 
 
 def picture_work(model: VARSR, device: torch.device, batch: int) -> Callable[[], Tensor]:
@@ -131,10 +118,7 @@ def table(found: dict, limits: ceilings.Ceilings) -> str:
     return "\n".join([*lines, whole])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     cuda = torch.cuda.is_available()
     parser.add_argument("--size", choices=SIZES, default="released")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["bf16", "fp32"])
@@ -143,8 +127,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10 if cuda else 2)
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    device = torch.device("cuda" if cuda else "cpu")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    device = ceilings.chosen_device()
     result = {"chip": chip(device), "torch": torch.__version__, "date": str(date.today())}
     result |= {"size": arguments.size, "runs": []}
     print(f"{result['chip']}, torch {result['torch']}, {result['date']}, {arguments.size}")
@@ -157,10 +143,7 @@ def main() -> None:
         converted = convert(weights)
         for dtype in arguments.dtypes:
             limits = ceilings.measure(device, DTYPES[dtype])
-            print(
-                f"\n{dtype}: products {limits.matmul / 1e12:.2f} TFLOP/s, attention "
-                f"{limits.attention / 1e12:.2f} TFLOP/s, copies {limits.copy / 1e9:.0f} GB/s"
-            )
+            print(f"\n{dtype}: {limits}")
             model = build_model(converted, dtype=DTYPES[dtype]).to(device)
             for batch in arguments.batches:
                 found = measure(model, device, batch, arguments.rounds)
@@ -169,7 +152,3 @@ def main() -> None:
             del model
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,11 @@
-"""What the chip can do at most, measured in the same run as what is compared with it."""
+"""What the chip can do at most, measured in the same run as what is compared with it.
+
+python tools/benchmarks ceilings [--dtypes bf16 fp32]
+"""
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -9,6 +13,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
+
+from tools.benchmarks.common import DTYPES
 
 ROUNDS = 5
 
@@ -21,8 +27,18 @@ class Ceilings:
     attention: float
     copy: float
 
+    def __str__(self) -> str:
+        return (
+            f"products {self.matmul / 1e12:.2f} TFLOP/s, attention "
+            f"{self.attention / 1e12:.2f} TFLOP/s, copies {self.copy / 1e9:.0f} GB/s"
+        )
+
     def plain(self) -> dict[str, float]:
         return asdict(self)
+
+
+def chosen_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def measure(device: torch.device, dtype: torch.dtype) -> Ceilings:
@@ -56,3 +72,12 @@ def seconds(work: Callable[[], object], device: torch.device, rounds: int = ROUN
         if number:
             found.append(time.perf_counter() - started)
     return statistics.median(found)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["bf16", "fp32"])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for dtype in arguments.dtypes:
+        print(f"{dtype}: {measure(chosen_device(), DTYPES[dtype])}")

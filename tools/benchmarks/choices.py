@@ -1,7 +1,7 @@
 """What faster choices cost: time and picture against the default, on real pictures, in turn.
 
-    python tools/benchmarks/choices.py FOLDER [--truth FOLDER] [--model FILE] [--dtype bf16]
-                                       [--unguided 1 2 3] [--limit 3]
+    python tools/benchmarks choices FOLDER [--truth FOLDER] [--model FILE] [--dtype bf16]
+                                   [--unguided 1 2 3] [--limit 3]
 
 FOLDER has small pictures, --truth the same at four times the size. Every picture is enlarged
 with each choice right after the default, and processor time is counted, so that ratios hold on a
@@ -12,37 +12,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from varsr_core.checkpoint import load_checkpoint
-from varsr_core.upscaling import upscale
+from tools.benchmarks.common import DTYPES, psnr, read_picture
+from varsr_core import load_model, upscale
 from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import SampleSettings
-from varsr_core.varsr.weights import build_model
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def read(path: Path) -> Tensor:
-    """(1, 3, H, W) float32 in [0, 1]."""
-    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB")))
-    return pixels.permute(2, 0, 1)[None].float() / 255
-
-
-def psnr(found: Tensor, expected: Tensor) -> float:
-    """Of pictures in [0, 1], dB."""
-    return -10 * torch.log10((found - expected).square().mean().clamp(min=1e-12)).item()
 
 
 def restored(restorer: VARSRRestorer, image: Tensor) -> tuple[Tensor, float]:
@@ -51,30 +31,28 @@ def restored(restorer: VARSRRestorer, image: Tensor) -> tuple[Tensor, float]:
     return upscale(image, 4.0, restorer), time.process_time() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--model", type=Path, default=NANO_FILE)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--unguided", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--limit", type=int, default=3)
-    arguments = parser.parse_args()
-    model = build_model(load_checkpoint([arguments.model]).tensors, dtype=DTYPES[arguments.dtype])
-    default = VARSRRestorer(model)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    default = load_model(arguments.model, device=None, dtype=arguments.dtype)
     choices = {f"last {n} unguided": SampleSettings(unguided_scales=n) for n in arguments.unguided}
     choices["no guidance"] = SampleSettings(guidance=0.0)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in choices}
     plain = []
     for path in sorted(arguments.folder.glob("*.png"))[: arguments.limit]:
-        image = read(path)
-        truth = read(arguments.truth / path.name) if arguments.truth else None
+        image = read_picture(path)
+        truth = read_picture(arguments.truth / path.name) if arguments.truth else None
         restored(default, image)  # the warm-up
         for name, settings in choices.items():
             expected, base = restored(default, image)
-            result, took = restored(VARSRRestorer(model, settings), image)
+            result, took = restored(replace(default, sampling=settings), image)
             true = psnr(result, truth) if truth is not None else float("nan")
             found[name].append((took / base, psnr(result, expected), true))
         plain.append(psnr(expected, truth) if truth is not None else float("nan"))
@@ -88,7 +66,3 @@ def main() -> None:
             f"{name:20} {ratio:.2f} of the time, {alike:.2f} dB to the default's, {true:.2f} dB "
             "to the truth"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """What a picture of four tiles costs beside one of a single tile, in turn.
 
-    python tools/benchmarks/tiles.py [--model FILE | --size released|small] [--dtype bf16]
-                                     [--at-once 1] [--rounds 5] [--modes phased]
+    python tools/benchmarks tiles [--model FILE | --size released|small] [--dtype bf16]
+                                 [--at-once 1] [--rounds 5] [--modes phased]
 
 Processor time is counted, so that the ratio holds on a busy machine, too; on a CPU, that is.
 """
@@ -10,42 +10,28 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE)]
-
-from bench import DTYPES, SIZES, release
-
-from varsr_core.checkpoint import load_checkpoint
+from tools.benchmarks.common import DTYPES, add_model_options, chosen_weights
+from varsr_core import UpscaleSettings, upscale
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
-from varsr_core.upscaling import UpscaleSettings, upscale
-from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.weights import build_model, convert
+from varsr_core.varsr.weights import build_model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", type=Path, default=NANO_FILE)
-    parser.add_argument("--size", choices=SIZES)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--modes", nargs="+", choices=TILING_MODES, default=["phased"])
-    arguments = parser.parse_args()
-    if arguments.size:
-        weights = convert(release(arguments.size))
-    else:
-        weights = load_checkpoint([arguments.model]).tensors
-    model = build_model(weights, dtype=DTYPES[arguments.dtype])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    model = build_model(chosen_weights(arguments), dtype=DTYPES[arguments.dtype])
     execution = Execution(prepare=lambda: arguments.at_once)
     one = model.config.tile_size // 4
     four = int(one * (2 - Tiling.overlap))  # two tiles a side, overlapping as they do by default
@@ -65,7 +51,3 @@ def main() -> None:
             f"{mode}: four tiles cost {statistics.median(ratios):.2f} times one "
             f"({min(ratios):.2f} to {max(ratios):.2f})"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -33,7 +33,7 @@ export class Strip {
         this.draw();
     }
 
-    /** told: what the node says while it works, see nodes/watching.py. */
+    /** told: what the node says while it works, see nodes/progress.py. */
     fill(told) {
         if (String(told.sides) !== String(this.sides)) {
             this.node.properties.varsr_sides = told.sides;

@@ -2,18 +2,9 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { NODES } from "./nodes.js";
 import { Slider } from "./slider.js";
 import { Strip } from "./strip.js";
-
-const VARSR_SIDES = [1, 2, 3, 5, 8, 12, 16]; // of the model that comes with the pack
-const NSARM_SIDES = [16, 20, 24, 32, 40, 48, 64]; // the first is for all scales that come together
-const STRIPS = {
-    VARSR_Sample: VARSR_SIDES,
-    VARSR_Upscale: VARSR_SIDES,
-    NSARM_Sample: NSARM_SIDES,
-    NSARM_Upscale: NSARM_SIDES,
-};
-const SLIDERS = ["VARSR_Upscale", "NSARM_Upscale"];
 
 /** The node of an execution id: "7", or "12:7" for node 7 in subgraph node 12. */
 function nodeOf(executionId) {
@@ -46,11 +37,12 @@ app.registerExtension({
     name: "varsr.nodes",
 
     nodeCreated(node) {
-        if (node.comfyClass in STRIPS) {
-            node.varsrStrip = new Strip(node, STRIPS[node.comfyClass]);
+        const { scales, slider } = NODES[node.comfyClass] ?? {};
+        if (scales) {
+            node.varsrStrip = new Strip(node, scales);
             addElement(node, "scales", node.varsrStrip);
         }
-        if (SLIDERS.includes(node.comfyClass)) {
+        if (slider) {
             node.varsrSlider = new Slider(node, (file) => api.apiURL(`/view?${new URLSearchParams(file)}`));
             addElement(node, "comparison", node.varsrSlider);
         }

@@ -36,13 +36,14 @@ NODES = schemas()
 
 @cache
 def shared_inputs():
-    """Functions of nodes/inputs.py by name."""
-    tree = tree_of(ROOT / "nodes" / "inputs.py")
-    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    """Functions of nodes/inputs.py and of the families' own inputs.py by name."""
+    trees = map(tree_of, (ROOT / "nodes").rglob("inputs.py"))
+    found = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: node for node in found}
 
 
 def input_names(node):
-    """Names of the inputs that a schema makes, itself or by functions of nodes/inputs.py."""
+    """Names of the inputs that a schema makes, itself or by shared functions."""
     found = set()
     for part in ast.walk(node):
         shared = shared_inputs().get(ast.unparse(part).removeprefix("inputs."))

@@ -1,28 +1,25 @@
 """The benchmark: what it times, how often, and the arithmetic it counts."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from helpers.paths import TOOLS
+from tools.benchmarks import agreement, bench, common
+from tools.random_checkpoint import MICRO
+from varsr_core.varsr.weights import build_model, convert
 
 
 @pytest.fixture
 def found(monkeypatch):
     """The smallest model, measured for two pictures at once in two runs."""
-    monkeypatch.setattr(sys, "path", [str(TOOLS / "benchmarks"), str(TOOLS), *sys.path])
-    import bench
-    from random_checkpoint import MICRO
-
-    monkeypatch.setitem(bench.SIZES, "micro", MICRO)
-    weights = bench.release("micro")
+    monkeypatch.setitem(common.SIZES, "micro", MICRO)
+    weights = common.release("micro")
     with torch.inference_mode():
-        model = bench.build_model(bench.convert(weights))
+        model = build_model(convert(weights))
         measured = bench.measure(model, torch.device("cpu"), batch=2, rounds=2)
         reference = bench.measure_reference(weights, torch.device("cpu"), rounds=1)
-    return SimpleNamespace(bench=bench, model=model, measured=measured, reference=reference)
+    return SimpleNamespace(model=model, measured=measured, reference=reference)
 
 
 def test_every_stage_is_timed_as_often_as_it_runs(found):
@@ -56,21 +53,16 @@ def test_arithmetic_is_that_of_the_layers(found):
 
 
 def test_table_has_a_line_for_each_stage_and_what_is_left(found):
-    limits = found.bench.ceilings.Ceilings(matmul=1e12, attention=1e12, copy=1e9)
-    lines = found.bench.table(found.measured, limits).splitlines()
+    limits = bench.ceilings.Ceilings(matmul=1e12, attention=1e12, copy=1e9)
+    lines = bench.table(found.measured, limits).splitlines()
     assert len(lines) == 1 + len(found.measured["stages"]) + 2
     assert lines[-1].startswith("whole")
     assert "a tile" in lines[-1]
 
 
 def test_a_model_agrees_with_itself_wholly_and_with_a_coarser_one_in_part(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(TOOLS / "benchmarks"), str(TOOLS), *sys.path])
-    import agreement
-    import bench
-    from random_checkpoint import MICRO
-
-    monkeypatch.setitem(bench.SIZES, "micro", MICRO)
-    weights = bench.convert(bench.release("micro"))
+    monkeypatch.setitem(common.SIZES, "micro", MICRO)
+    weights = convert(common.release("micro"))
     lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact = agreement.of_precision("fp32", weights)
@@ -80,24 +72,3 @@ def test_a_model_agrees_with_itself_wholly_and_with_a_coarser_one_in_part(monkey
     assert picture.shape == (1, 3, 64, 64)
     shares = [(a == b).double().mean().item() for a, b in zip(coarse, ids, strict=True)]
     assert 0 < sum(shares) < len(ids)
-
-
-def test_pruning_runs_the_share_of_tokens_it_keeps(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(TOOLS / "benchmarks"), str(TOOLS), *sys.path])
-    import pruning
-
-    from helpers import models
-    from varsr_core.nn.kv_cache import KVCache
-
-    model, seen, whole = models.micro_model(), [], KVCache.advance
-    monkeypatch.setattr(KVCache, "advance", lambda self, n: (seen.append(n), whole(self, n)))
-    image = models.picture(24, 20)
-    expected = pruning.restored(pruning.VARSRRestorer(model), image)[0]
-    for shares, tokens in (((0.0, 0.0), [9, 16]), ((0.4, 0.75), [5, 4])):
-        for fill in pruning.FILLS:
-            seen.clear()
-            way = pruning.PruningRestorer(model, shares=shares, fill=fill)
-            found = pruning.restored(way, image)[0]
-            assert seen[2:4] == tokens
-            assert found.shape == expected.shape
-            assert torch.equal(found, expected) == (not any(shares))

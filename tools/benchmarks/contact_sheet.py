@@ -1,6 +1,6 @@
 """Pictures of several folders side by side, to be looked at.
 
-    python tools/contact_sheet.py SHEET.png [--crop 256] FOLDER...
+    python tools/benchmarks contact_sheet SHEET.png [--crop 256] FOLDER...
 
 One row for each name that all folders have, one column a folder. Smaller pictures are enlarged
 bicubically to the largest of their row; --crop takes a square from the middle instead of the whole.
@@ -46,16 +46,11 @@ def sheet(folders: list[Path], crop: int) -> Image.Image:
     return whole
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--crop", type=int, default=0)
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
     sheet(arguments.folders, arguments.crop).save(arguments.out)
-
-
-if __name__ == "__main__":
-    main()

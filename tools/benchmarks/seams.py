@@ -1,7 +1,7 @@
 """How far neighbouring tiles disagree, and whether a seam can be measured, for each tiling mode.
 
-    python tools/seams.py [--model FILE] [--overlap 0.25] [--sheet SHEET.png]
-                          [--modes MODE... --] PICTURE...
+    python tools/benchmarks seams [--model FILE] [--overlap 0.25] [--sheet SHEET.png]
+                                 [--modes MODE... --] PICTURE...
 
 Without --model a random model of the size the recorded numbers were made with. For each mode:
 disagreement  mean difference of two tiles' pixels where they overlap. Each is decoded on the canvas
@@ -16,22 +16,17 @@ the scale must divide a cell's pixels: others enlarge one line differently from 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 from helpers.models import reference_weights
-from tools.random_checkpoint import SMALL
-from varsr_core.checkpoint import load_checkpoint
+from tools.benchmarks.common import SIZES, read_picture
+from varsr_core import load_model
 from varsr_core.images.output_size import OutputSize
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling.canvas import Canvas
@@ -138,34 +133,25 @@ def _variance(rgb: Tensor, enlarged: Tensor, grid: TileGrid) -> float:
     )
 
 
-def load_picture(path: Path) -> Tensor:
-    with Image.open(path) as image:
-        pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--overlap", type=float, default=Tiling.overlap)
     parser.add_argument("--modes", nargs="+", choices=TILING_MODES, default=TILING_MODES)
     parser.add_argument("--sheet", type=Path)
-    arguments = parser.parse_args()
-    weights = (
-        load_checkpoint([arguments.model]).tensors
-        if arguments.model
-        else convert(reference_weights(SMALL))
-    )
-    restorer = VARSRRestorer(build_model(weights))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.model:
+        restorer = load_model(arguments.model, device=None, dtype="fp32")
+    else:
+        restorer = VARSRRestorer(build_model(convert(reference_weights(SIZES["small"]))))
     rows = []
     for mode in arguments.modes:
         tiling = Tiling(mode, arguments.overlap)
         found = [
-            measure(restorer, load_picture(path), arguments.scale, tiling)
+            measure(restorer, read_picture(path), arguments.scale, tiling)
             for path in arguments.pictures
         ]
         rows.append(torch.cat([seams.picture for seams in found], dim=2))
@@ -177,7 +163,3 @@ def main() -> None:
     if arguments.sheet:
         sheet = torch.cat(rows, dim=3)[0].mul(255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(sheet).save(arguments.sheet)
-
-
-if __name__ == "__main__":
-    main()

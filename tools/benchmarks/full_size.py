@@ -1,6 +1,6 @@
 """The whole way of a full-size release on this machine: convert, load in ComfyUI, a picture.
 
-    python3 tools/full_size.py FOLDER [--rounds 2]
+    python3 tools/benchmarks full_size FOLDER [--rounds 2]
 
 FOLDER needs about 18 GB. Random weights stand in for the release: VARSR.pth has an optimiser state
 of the real size. Reports the file's size, peak anonymous memory (mapped pages do not count), and
@@ -14,51 +14,24 @@ import argparse
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
+import numpy as np
+import torch
 
-import environment
-from demo import HOST, PHOTOGRAPH, comfyui, node
+from tools.benchmarks.common import PeakMemory, read_picture
+from tools.benchmarks.plain_varsr import restore
+from tools.host import NEWEST, PHOTOGRAPH, ROOT, comfyui, in_environment, node
+from tools.random_checkpoint import RELEASED, random_weights, tokenizer_shapes, transformer_shapes
+from varsr_core import load_model
+from varsr_core.images.resize import resize
 
 NEEDED_BYTES = 18e9
 
 
-class PeakMemory:
-    """Highest RssAnon of a process while the context lasts, in bytes."""
-
-    def __init__(self, pid: int) -> None:
-        self.status = Path(f"/proc/{pid}/status")
-        self.peak = 0
-        self._over = threading.Event()
-
-    def __enter__(self) -> PeakMemory:
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.02):
-            try:
-                lines = self.status.read_text().splitlines()
-            except OSError:
-                return
-            found = [line.split()[1] for line in lines if line.startswith("RssAnon")]
-            self.peak = max(self.peak, *(int(kib) * 1024 for kib in found), 0)
-
-
 def write_full_release(folder: Path) -> tuple[Path, Path]:
     """VQVAE.pth and VARSR.pth with optimiser states, like the released ones in size and nesting."""
-    import numpy as np
-    import torch
-    from random_checkpoint import RELEASED, random_weights, tokenizer_shapes, transformer_shapes
 
     def with_optimizer(key: str, weights: dict) -> dict:
         # numpy's zeros take no memory until written to.
@@ -100,7 +73,7 @@ def convert(files: tuple[Path, Path], output: Path) -> None:
 
 def compare(host: Path, files: tuple[Path, Path], converted: Path, rounds: int) -> None:
     """The picture in ComfyUI and the plain way, in turn."""
-    with comfyui(host, PHOTOGRAPH) as (server, graph):
+    with comfyui(host) as (server, graph):
         models = server.base / "models" / "varsr"
         models.mkdir(parents=True, exist_ok=True)
         (models / converted.name).symlink_to(converted)
@@ -125,32 +98,23 @@ def compare(host: Path, files: tuple[Path, Path], converted: Path, rounds: int) 
 
 def _plain_seconds(files: tuple[Path, Path]) -> float:
     """Seconds of the plain float32 run, in a process of its own; reading the files not counted."""
-    call = f"from full_size import time_plain; print(time_plain({[str(f) for f in files]!r}))"
+    given = [str(file) for file in files]
+    call = f"from tools.benchmarks.full_size import time_plain as t; print(t({given!r}))"
     done = subprocess.run(
-        [sys.executable, "-c", call], cwd=ROOT / "tools", check=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", call], cwd=ROOT, check=True, stdout=subprocess.PIPE
     )
     return float(done.stdout)
 
 
 def time_plain(files: list[str]) -> float:
-    import numpy as np
-    import torch
-    from PIL import Image
-    from plain_varsr import restore
-
-    from varsr_core.checkpoint import load_checkpoint
-    from varsr_core.images.resize import resize
-    from varsr_core.varsr.weights import build_model
-
-    tokenizer = build_model(load_checkpoint([Path(file) for file in files]).tensors)
+    tokenizer = load_model(files[1], device=None, dtype="fp32").model
     stored = torch.load(files[1], mmap=True, weights_only=True)["trainer"]["var_wo_ddp"]
     # Read into memory beforehand, as the public code has them when it starts.
     weights = {name: tensor.clone() for name, tensor in stored.items()}
     for part in (tokenizer.quantizer, tokenizer.post_quantizer, tokenizer.decoder):
         for parameter in part.parameters():
             parameter.data = parameter.data.clone()
-    photograph = np.array(Image.open(PHOTOGRAPH).convert("RGB"))
-    image = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
+    image = read_picture(PHOTOGRAPH)
     tile = tokenizer.config.tile_size
     noise = torch.randn(11, tokenizer.config.prefix_tokens, 32)
     started = time.monotonic()
@@ -158,16 +122,12 @@ def time_plain(files: list[str]) -> float:
     return time.monotonic() - started
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=2)
-    arguments = parser.parse_args()
-    prepared = environment.prepare()
-    if Path(sys.prefix) != environment.VENV:
-        return subprocess.run([prepared.python, __file__, *sys.argv[1:]]).returncode
+
+
+def run(arguments: argparse.Namespace) -> None:
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     there = sum(file.stat().st_size for file in folder.iterdir())
@@ -176,9 +136,4 @@ def main() -> int:
     files = write_full_release(folder)
     converted = folder / "varsr_bf16.safetensors"
     convert(files, converted)
-    compare(prepared.hosts[HOST], files, converted, arguments.rounds)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    compare(in_environment().hosts[NEWEST], files, converted, arguments.rounds)

@@ -1,10 +1,10 @@
 """Peak memory and time of upscaling against the size of the canvas; one process for each size.
 
-    python tools/canvas_cost.py [--model FILE] [--sizes 512 1024 2048 4096]
-    python tools/canvas_cost.py [--model FILE] --frames 60
-    python tools/canvas_cost.py [--model FILE] --decode PICTURE
+    python tools/benchmarks canvas_cost [--model FILE] [--sizes 512 1024 2048 4096]
+    python tools/benchmarks canvas_cost [--model FILE] --frames 60
+    python tools/benchmarks canvas_cost [--model FILE] --decode PICTURE
 
-Without --model a random one of the default model's sizes. Reads Linux' own count of a process'
+Without --model the one that comes with the pack, in float32. Reads Linux' own count of a process'
 memory. A picture of SIZE x SIZE is made, 4x. --frames: a clip of 64x64 frames, 4x; the
 memory after the fifth frame and after the last. --decode: how far decoding in pieces is from
 decoding at once, for the latent of a picture at its own size.
@@ -13,59 +13,35 @@ decoding at once, for the latent of a picture at its own size.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
-
-from full_size import PeakMemory
-
-from varsr_core.checkpoint import load_checkpoint
+from tools.benchmarks.common import PeakMemory, read_picture, resident
+from varsr_core import load_model, upscale
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.runtime.progress import Progress
 from varsr_core.tiling.decode import decode_canvas
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import own_norm
-from varsr_core.training.new_model import config_from_json, new_model
-from varsr_core.upscaling import upscale
 from varsr_core.varsr.decoding import VARSRDecoder
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
-from varsr_core.varsr.weights import build_model, sized_weights
 
-NANO = ROOT / "varsr_core" / "training" / "recipes" / "nano.json"
+HERE = Path(__file__).resolve().parent
 SCALE = 4
 FRAME = 64  # pixels, the side of a frame
 
 
-def resident() -> int:
-    """Bytes of this process' own memory that are in RAM now."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
-
-
-def load(path: Path | None) -> VARSR:
-    if path:
-        return build_model(load_checkpoint([path]).tensors)
-    drawn = new_model(config_from_json(json.loads(NANO.read_text())["sizes"]), 0)
-    return build_model(sized_weights(drawn))
-
-
-def one_size(model: VARSR, size: int) -> None:
+def one_size(restorer: VARSRRestorer, size: int) -> None:
     """Prints a line for one canvas."""
     picture = torch.rand(1, 3, size // SCALE, size // SCALE)
     tiles: list[int] = []
     execution = Execution(on_progress=lambda progress: tiles.append(progress.total))
-    restorer = VARSRRestorer(model)
     upscale(picture[:, :, :16, :16], SCALE, restorer)  # what the first run alone needs
     before, start = resident(), time.perf_counter()
     with PeakMemory(os.getpid()) as memory:
@@ -80,9 +56,8 @@ def one_size(model: VARSR, size: int) -> None:
     )
 
 
-def clip(model: VARSR, frames: int) -> None:
+def clip(restorer: VARSRRestorer, frames: int) -> None:
     """Prints what a clip leaves in memory after its fifth frame and after its last."""
-    restorer = VARSRRestorer(model)
     found: dict[int, int] = {}
 
     def on_progress(progress: Progress) -> None:
@@ -101,8 +76,7 @@ def clip(model: VARSR, frames: int) -> None:
 @torch.inference_mode()
 def decode(model: VARSR, path: Path) -> None:
     """Prints the differences between the ways of decoding one latent."""
-    with Image.open(path) as image:
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+    pixels = read_picture(path)
     decoder, cell = VARSRDecoder(model), model.config.tokenizer.downsampling
     height, width = (side // cell * cell for side in pixels.shape[2:])
     latent = model.encode_latent(pixels[:, :, :height, :width])
@@ -122,28 +96,25 @@ def decode(model: VARSR, path: Path) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096])
     parser.add_argument("--frames", type=int)
     parser.add_argument("--decode", type=Path, metavar="PICTURE")
-    arguments = parser.parse_args()
-    if arguments.decode:
-        decode(load(arguments.model), arguments.decode)
-    elif arguments.frames:
-        clip(load(arguments.model), arguments.frames)
-    elif len(arguments.sizes) == 1:
-        one_size(load(arguments.model), arguments.sizes[0])
-    else:
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if len(arguments.sizes) > 1 and not (arguments.decode or arguments.frames):
         for size in arguments.sizes:
-            command = [sys.executable, __file__, "--sizes", str(size)]
+            command = [sys.executable, str(HERE), "canvas_cost", "--sizes", str(size)]
             if arguments.model:
                 command += ["--model", str(arguments.model)]
             subprocess.run(command, check=True)
-
-
-if __name__ == "__main__":
-    main()
+        return
+    restorer = load_model(arguments.model, device=None, dtype="fp32")
+    if arguments.decode:
+        decode(restorer.model, arguments.decode)
+    elif arguments.frames:
+        clip(restorer, arguments.frames)
+    else:
+        one_size(restorer, arguments.sizes[0])

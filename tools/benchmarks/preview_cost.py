@@ -1,6 +1,6 @@
 """How much longer a run takes with live previews than without, in a real ComfyUI, in turn.
 
-    python3 tools/preview_cost.py [--rounds 5]
+    python3 tools/benchmarks preview_cost [--rounds 5]
 
 The shipped simple workflow on the small model; each run has a seed of its own, so that nothing is
 taken from ComfyUI's cache. Prints the median of the rounds' ratios.
@@ -10,17 +10,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
-
-import environment
-from demo import HOST, PHOTOGRAPH, comfyui, node
+from tools.host import NEWEST, comfyui, in_environment, node
 
 if TYPE_CHECKING:
     from helpers.comfyui.server import ComfyServer
@@ -52,19 +45,10 @@ def measure(server: ComfyServer, graph: dict, rounds: int) -> None:
     print(f"median: {statistics.median(ratios):.3f}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    prepared = environment.prepare()
-    if Path(sys.prefix) != environment.VENV:  # what it runs on lives in the environment
-        return subprocess.run([prepared.python, __file__, *sys.argv[1:]]).returncode
-    with comfyui(prepared.hosts[HOST], PHOTOGRAPH) as (server, graph):
+
+
+def run(arguments: argparse.Namespace) -> None:
+    with comfyui(in_environment().hosts[NEWEST]) as (server, graph):
         measure(server, graph, arguments.rounds)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from template_graphs import Template
-from template_layout import Layout
+from tools.generate.template_graphs import Template
+from tools.generate.template_layout import Layout
 
 NAME = "VARSR 4x"
 SHOWN = (

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from template_graphs import Link, Node, Template
+from tools.generate.page import with_slider
+from tools.generate.template_graphs import Link, Node, Template
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 COLUMN, GAP = 400, 60  # of the layout, in pixels of the canvas
 WIDTH, TITLE, ROW, WIDGET, PICTURE = 320, 40, 20, 26, 280
-SHOWS_PICTURE = {
-    "LoadImage",
-    "SaveImage",
-    "PreviewImage",
-    "VARSR_Upscale",
-    "NSARM_Upscale",
-    "SaveVideo",
-}
+SHOWS_PICTURE = {"LoadImage", "SaveImage", "PreviewImage", "SaveVideo"} | with_slider()
 NOTE_SIZE = [320, 200]
 
 

@@ -1,27 +1,26 @@
 """Names, descriptions and tooltips of all nodes in every language: writes locales/.
 
-    .venv/bin/python tools/locales.py [HOST]
+    .venv/bin/python tools/generate/locales.py [HOST]
 
 HOST: folder with ComfyUI's main.py; by default the one that tools/test.py sets up. English comes
-from the nodes themselves; tools/translations/LANGUAGE.json maps each English text to its
+from the nodes themselves; tools/generate/translations/LANGUAGE.json maps each English text to its
 translation, once. Writes nothing and names the texts when one has no translation or is not used.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = ROOT / ".comfyui" / "0.30.0" / "ComfyUI"
-TRANSLATIONS = ROOT / "tools" / "translations"
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools.generate.read_nodes import chosen_host, read_nodes
+
+TRANSLATIONS = Path(__file__).resolve().parent / "translations"
 SOURCE = "en"
 LANGUAGES = (SOURCE, "zh", "ja", "ko")
 
@@ -74,20 +73,6 @@ def read_table(language: str) -> dict[str, str]:
     return json.loads((TRANSLATIONS / f"{language}.json").read_text(encoding="utf-8"))
 
 
-def read_infos(host: Path) -> dict[str, dict[str, Any]]:
-    """Node id -> its /object_info, from a ComfyUI without its server."""
-    sys.path.insert(0, str(host))
-    with tempfile.TemporaryDirectory() as base:  # ComfyUI makes its folders there
-        options = import_module("comfy.cli_args").args
-        options.cpu, options.base_directory = True, base
-        nodes = import_module("nodes")
-        known = set(nodes.NODE_CLASS_MAPPINGS)
-        if not asyncio.run(nodes.load_custom_node(str(ROOT))):
-            raise SystemExit("ComfyUI could not load the pack")
-        ours = {id: node for id, node in nodes.NODE_CLASS_MAPPINGS.items() if id not in known}
-        return {id: node.GET_NODE_INFO_V1() for id, node in ours.items()}
-
-
 def _english_node(info: dict[str, Any]) -> Texts:
     declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
     outputs = zip(info["output_name"], info["output_tooltips"], strict=True)
@@ -123,16 +108,9 @@ def _each_string(texts: Texts, change: Callable[[str], str]) -> Texts:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("host", type=Path, nargs="?", default=HOST)
-    host = parser.parse_args().host.resolve()
-    sys.argv[1:] = []  # ComfyUI reads them too
-    if not (host / "main.py").is_file():
-        raise SystemExit(f"{host} holds no ComfyUI; python3 tools/test.py sets one up")
+    nodes = read_nodes(chosen_host(__doc__))
     try:
-        contents = files(english(read_infos(host)))
+        contents = files(english({id: node.GET_NODE_INFO_V1() for id, node in nodes.items()}))
     except TranslationError as error:
         raise SystemExit(str(error)) from None
     for path, content in contents.items():

@@ -1,6 +1,6 @@
 """Makes the pictures of templates, help pages and README by running the pack in a real ComfyUI.
 
-    python3 tools/pictures.py
+    python3 tools/generate/pictures.py
 
 Writes web/docs/images and example_workflows/NAME.jpg: what the template makes, or, where it needs
 a model that does not come with the pack, its graph. Run it again after the model or the nodes have
@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
-import environment
-from demo import HOST, PHOTOGRAPH, comfyui
-from template_graphs import CLIP, NANO
+from tools.environment import prepare_browser
+from tools.generate.template_graphs import CLIP, NANO
+from tools.generate.template_graphs import TEMPLATES as GRAPHS
+from tools.host import NEWEST, PHOTOGRAPH, comfyui, in_environment
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,14 +37,6 @@ TINTED = "tinted.png"
 FRAME = 96, 128  # of a clip
 HALF = ("varsr_upscale", "varsr_stages")  # thumbnails that show what it was before, too
 
-IN_A_GRAPH = {  # node -> template that has it
-    "NSARM_LoadModel": "nsarm_upscale",
-    "NSARM_Upscale": "nsarm_upscale",
-    "NSARM_EncodeText": "nsarm_stages",
-    "NSARM_Prefix": "nsarm_stages",
-    "NSARM_Sample": "nsarm_stages",
-    "NSARM_Decode": "nsarm_stages",
-}
 NAMED = (
     "varsr/VARSR.pth",
     "nsarm/NSARM.pth",
@@ -181,12 +173,24 @@ def graph_pictures(server: ComfyServer, browser: Path, others: list[str]) -> Non
         file.touch()
     with launched(str(browser)) as running, opened(running, server, vue=False) as page:
         page.page.evaluate("app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
-        for kind, template in IN_A_GRAPH.items():
+        for kind, template in in_a_graph(server.object_info()).items():
             shot(page, template, kind).save(IMAGES / f"{kind}.webp", quality=88)
         for template in others:
             picture = shot(page, template)
             picture.thumbnail((THUMBNAIL, THUMBNAIL))
             picture.save(TEMPLATES / f"{template}.jpg", quality=85)
+
+
+def in_a_graph(known: dict[str, dict]) -> dict[str, str]:
+    """The pack's nodes that do not run here, and the first template with each."""
+    category = known["VARSR_Upscale"]["category"]
+    run_here = {kind for kind, _ in STAGES.values()}
+    kinds = [kind for kind, said in known.items() if said["category"] == category]
+    return {
+        kind: next(graph.name for graph in GRAPHS if any(n.kind == kind for n in graph.nodes))
+        for kind in kinds
+        if kind not in run_here
+    }
 
 
 def shot(page: ComfyPage, template: str, kind: str | None = None) -> Image:
@@ -266,16 +270,12 @@ def runnable(node: dict, known: dict[str, dict]) -> bool:
     return True
 
 
-def main() -> int:
-    prepared = environment.prepare()
-    if Path(sys.prefix) != environment.VENV:  # what it runs on lives in the environment
-        return subprocess.run([prepared.python, __file__]).returncode
-    with comfyui(prepared.hosts[HOST], PHOTOGRAPH) as (server, _):
+def main() -> None:
+    with comfyui(in_environment().hosts[NEWEST]) as (server, _):
         help_pictures(server)
         others = thumbnails(server)
-        graph_pictures(server, environment.prepare_browser(), others)
-    return 0
+        graph_pictures(server, prepare_browser(), others)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Socket types. One set per family, so that ComfyUI itself refuses a wrong wire."""
+"""Socket types of VARSR: its own, so that ComfyUI itself refuses a wire to another family."""
 
 from comfy_api.latest import io
 

@@ -1,0 +1,57 @@
+"""NSARM Upscale: all stages in one node."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...varsr_core.nsarm.sampling import SampleSettings
+from ...varsr_core.upscaling import UpscaleSettings
+from .. import host, inputs
+from ..host import advanced, schema
+from ..upscaling import outputs, upscaled
+from . import text as nsarm_text
+from .inputs import STRIP_SIDES, bit_choices, model, text_choices
+
+
+class Upscale(io.ComfyNode):
+    SCALES, SLIDER = STRIP_SIDES, True
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="NSARM_Upscale",
+            display_name="NSARM Upscale",
+            description="Restores and enlarges pictures of any size with NSARM: all stages in one "
+            "node.",
+            search_aliases=["super resolution", "restore", "enlarge", "upscaler", "4x"],
+            inputs=[
+                model(),
+                inputs.image(),
+                *inputs.size(),
+                inputs.seed(),
+                *text_choices(),
+                inputs.color_mode("color_fix", UpscaleSettings.color_fix),
+                advanced(inputs.color_strength("color_strength")),
+                *bit_choices(),
+                inputs.tiling(),
+                inputs.overlap(),
+                *inputs.masks(),
+            ],
+            outputs=outputs(),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, saved_text: str | None = None, **_: object) -> str:
+        return nsarm_text.version_on_disk(saved_text)
+
+    @classmethod
+    def execute(
+        cls, model, image, seed, saved_text, text=None, mask=None, alpha=None, **choices
+    ) -> io.NodeOutput:
+        size, settings = inputs.picture_choices(choices)
+        sampling, text = SampleSettings(**choices), nsarm_text.chosen(text, saved_text)
+        execution = host.execution(model.sampling(sampling, text))
+        restorer = model.restorer(sampling, text)
+        return upscaled(
+            restorer, execution, image, size, settings, seed=seed, mask=mask, alpha=alpha
+        )
