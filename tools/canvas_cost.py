@@ -42,7 +42,7 @@ from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model, sized_weights
 
-NANO = ROOT / "varsr_core" / "training" / "nano.json"
+NANO = ROOT / "varsr_core" / "training" / "recipes" / "nano.json"
 SCALE = 4
 FRAME = 64  # pixels, the side of a frame
 

@@ -161,7 +161,7 @@ def save_checkpoint(
     dtype: torch.dtype,
     *,
     metadata: Mapping[str, str],
-    on_written: Callable[[int], None] = lambda size: None,
+    on_written: Callable[[int], object] = lambda size: None,
 ) -> None:
     """Writes a model as one safetensors file that loads on its own. Raises CheckpointError."""
     write_safetensors(

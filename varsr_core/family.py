@@ -89,30 +89,6 @@ class Checkpoint:
         return self.family.build(self.tensors, fingerprint=self.fingerprint, **options)
 
 
-def check_fit(name: str, model: nn.Module, weights: StateDict) -> None:
-    """Refuses weights with a tensor too many, too few or of the wrong shape.
-
-    Not left to load_state_dict: layers of a host may take what they are given unchecked.
-
-    name:  of the family, for people
-    model: of the sizes that the weights tell; may lie on the meta device
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
-    faults += [
-        f"{name} has shape {found[name]}, {expected[name]} is expected"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{len(faults)} tensors do not fit the rest of the {name} model: "
-            f"{'; '.join(sorted(faults)[:3])}. Download or convert the files again"
-        )
-
-
 def count_numbered(weights: StateDict, pattern: str) -> int:
     """How many consecutive numbers, from 0, make `pattern` the name of a tensor."""
     count = 0

@@ -15,6 +15,7 @@ from .images.color_fix import ColorMode, check_mode, match_colors
 from .images.mask import blend_inside, check_mask, feathered
 from .images.output_size import OutputSize, as_output_size
 from .images.resize import resize
+from .runtime.device import execution_on
 from .runtime.execution import Execution, Session
 from .tiling.batching import PictureBatch
 from .tiling.canvas import Canvas
@@ -74,7 +75,7 @@ def upscale(
     returns  (B, 3 or 4, H', W') float32 in [0, 1], on the device of `image`; or `out`
     Raises InputError before any work for what cannot be restored.
     """
-    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    settings, execution = settings or UpscaleSettings(), execution or _execution(restorer)
     canvas = _canvas(image, as_output_size(size), restorer, settings)
     if mask is not None:
         check_mask(mask, len(image))
@@ -103,7 +104,7 @@ def upscale_each(
     returns  (3 or 4, H', W') each, as `upscale()` makes it
     Raises InputError before any work for what cannot be restored.
     """
-    settings, execution = settings or UpscaleSettings(), execution or Execution()
+    settings, execution = settings or UpscaleSettings(), execution or _execution(restorer)
     size = as_output_size(size)
     canvases = [_canvas(image[None], size, restorer, settings) for image in images]
     if masks is not None and len(masks) != len(images):
@@ -116,6 +117,11 @@ def upscale_each(
     out = [canvas.output(image[None])[0] for canvas, image in zip(canvases, images, strict=True)]
     run.into(out)
     return out
+
+
+def _execution(restorer: Restorer) -> Execution:
+    """Where the model is, with as many tiles at once as fit there."""
+    return execution_on(restorer.device, restorer.tile_bytes)
 
 
 def _canvas(

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ...varsr_core.errors import CheckpointError, InputError
-from ...varsr_core.family import check_fit, count_numbered
+from ...varsr_core.family import count_numbered
 from ...varsr_core.files.tensors import read_tensors
+from ...varsr_core.nn.weights import check_fit
 from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.text import UNCONDITIONAL
 from ...varsr_core.nsarm.text_files import load_text, save_text

@@ -45,7 +45,7 @@ def test_every_parameter_can_be_offloaded_and_the_picture_stays(
     assert partial["partial"] == [True, True, True]
     assert partial["with children"] == []
     assert partial["buffers"] == []
-    assert partial["not cast"] == ["Table"]  # which moves its tensor itself
+    assert partial["not cast"] == ["LeafParameter"]  # which moves its tensor itself
     assert partial["difference"] < 1e-6
 
 
@@ -57,7 +57,7 @@ def test_every_layer_copies_its_weights_beside_the_work_before(
     found = inside["copies"][file]["nothing there"]
     assert found["layers"] > 100
     assert found["left out"] == []
-    assert found["without a stream"] == ["Table"]  # small, copied where the work runs
+    assert found["without a stream"] == ["LeafParameter"]  # small, copied where the work runs
     assert found["unfinished"] == 0
 
 
@@ -66,7 +66,7 @@ def test_only_layers_that_wait_elsewhere_are_copied(inside: dict[str, Any], file
     found = inside["copies"][file]["half there"]
     assert 0 < found["there"] < found["layers"]
     assert found["for nothing"] == []
-    assert found["without a stream"] in ([], ["Table"])
+    assert found["without a stream"] in ([], ["LeafParameter"])
     assert found["unfinished"] == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,8 +61,8 @@ def pair(model, pictures, seed):
     return lq, torch.zeros(len(lq), dtype=torch.long), encode_target(model, pictures)
 
 
-def drawn(case):
-    """A model with a tokenizer, pairs to solve from, pictures and pairs to judge by."""
+@lru_cache
+def _drawn(case):
     model = new_model(config_from_json(CASES[case]), seed=0)
     seen, held_out = crops(model.config.tile_size)
     linear_start(model, seen[:64], 0.6)
@@ -70,6 +72,11 @@ def drawn(case):
     return SimpleNamespace(
         model=model, samples=samples, pictures=held_out, held_out=pair(model, held_out, 99)
     )
+
+
+def drawn(case):
+    """A model with a tokenizer, pairs to solve from, pictures and pairs to judge by: a copy."""
+    return copy.deepcopy(_drawn(case))
 
 
 def batch_of(found, count, seed=0):

@@ -36,6 +36,7 @@ from bench import SIZES, release
 from choices import DTYPES, psnr, read, restored
 
 from varsr_core.checkpoint import load_checkpoint
+from varsr_core.nn.attention import CachedAttention
 from varsr_core.varsr.family import NANO_FILE
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
@@ -82,7 +83,7 @@ class PruningRestorer(VARSRRestorer):
             model.transformer.blocks,
             x.gather(1, index),
             state.classes,
-            state.cache,
+            CachedAttention(state.cache, model.transformer.attention),
             rope,
             kept.shape[1],
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checkpoint import FAMILIES, build_restorer, load_checkpoint
 from ..errors import CheckpointError
 from ..family import Checkpoint
-from ..runtime.device import execution, tiles_that_fit
+from ..runtime.device import execution_on, tiles_that_fit
 from ..runtime.execution import Execution
 from ..runtime.progress import ProgressFn
 from ..tiling.batching import PictureBatch
@@ -77,4 +77,4 @@ class Model:
         )
 
     def _execution(self, on_progress: ProgressFn) -> Execution:
-        return execution(self.restorer.device, self.restorer.tile_bytes, on_progress)
+        return execution_on(self.restorer.device, self.restorer.tile_bytes, on_progress)

@@ -119,7 +119,7 @@ def write_safetensors(
     metadata: Mapping[str, str],
     *,
     cast: Callable[[str, Tensor | LazyTensor], torch.dtype],
-    on_written: Callable[[int], None] = lambda size: None,
+    on_written: Callable[[int], object] = lambda size: None,
 ) -> None:
     """Writes a file whole or not at all, one tensor in memory at a time.
 

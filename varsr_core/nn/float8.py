@@ -42,7 +42,7 @@ def multiply(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     rows = x.flatten(0, -2)
     largest = rows.abs().amax(dim=1, keepdim=True).float().clamp(min=torch.finfo(x.dtype).tiny)
     own = largest / LARGEST
-    product = torch._scaled_mm(
+    product = torch._scaled_mm(  # pyright: ignore[reportPrivateImportUsage]: no public name
         (rows.float() / own).to(FLOAT8), weight.T, own, scale[None], out_dtype=torch.bfloat16
     )
     return product.to(x.dtype).unflatten(0, x.shape[:-1])

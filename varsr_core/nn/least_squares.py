@@ -9,7 +9,7 @@ from torch import Tensor
 class LeastSquares:
     """The affine map that comes closest from inputs to targets, in float64.
 
-    ridge: share of the inputs' mean square that keeps the fit well-posed
+    ridge: fraction of the inputs' mean square that keeps the fit well-posed
     """
 
     def __init__(self, inputs: int, targets: int, ridge: float = 1e-4) -> None:

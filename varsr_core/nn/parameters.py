@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def bring(weight: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -13,3 +13,16 @@ def bring(weight: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor
     there is done, and with it the copies of large weights that a host has under way meanwhile.
     """
     return weight.to(x.device, dtype or weight.dtype, non_blocking=x.is_cuda)
+
+
+class LeafParameter(nn.Module):
+    """A learned tensor that is a module of its own: hosts offload modules without children, and
+    miss the parameters of any other. Its name in a file is that of the module and `.weight`."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The tensor, on the device and in the dtype of x."""
+        return bring(self.weight, x, x.dtype)

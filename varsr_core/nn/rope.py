@@ -33,7 +33,7 @@ def apply_rope(x: Tensor, rope: Tensor) -> Tensor:
     """Rotates channel pairs (m, m + head_dim / 2) by the angles of their token.
 
     The released weights pair neighbouring channels; conversion reorders q and k once, so that no
-    strided access is needed here (see varsr/weights.py).
+    strided access is needed here (see rotary_order in weights.py).
 
     x:    (R, H, L, head_dim) float32
     rope: (2, L, head_dim / 2)

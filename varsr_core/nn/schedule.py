@@ -34,7 +34,7 @@ class ScaleSchedule:
         return sum(side * side for side in self.sides)
 
     def guidance_ratio(self, scale: int, schedule: GuidanceSchedule = "linear") -> float:
-        """Share of the full guidance strength at `scale`; always 1 at the last one.
+        """Fraction of the full guidance strength at `scale`; always 1 at the last one.
 
         Linear is the paper's; quadratic is what the class-to-image base model was sampled with.
         """

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import CheckpointError
 from ..family import count_numbered
 from ..files.lazy_tensor import StateDict
+from ..nn.map_network import MapConfig
 from ..nn.schedule import ScaleSchedule
 
 PATCH = 2  # cells of the latent along a side of a token
@@ -24,27 +25,13 @@ class VAEConfig:
     encoder_blocks: int
     decoder_blocks: int
     latent_channels: int
+    attention_levels: tuple[int, ...] = ()
+    norm_groups: int = 32
 
     @property
     def downsampling(self) -> int:
         """Pixels per cell of the latent, along one side."""
         return 2 ** (len(self.widths) - 1)
-
-
-@dataclass(frozen=True)
-class MapConfig:
-    """The network from the low-quality picture's latent to the first scales.
-
-    side:      of that latent; layer norms over whole maps allow no other
-    extractor: channels of the shared convolutions
-    widths, layers, heads: of each scale's branch
-    """
-
-    side: int
-    extractor: tuple[int, ...]
-    widths: tuple[int, ...]
-    layers: tuple[int, ...]
-    heads: tuple[int, ...] = MAP_HEADS
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,7 @@ def infer_config(weights: StateDict, sides: tuple[int, ...] | None = None) -> NS
     sides: of the token maps; if None what the weights tell, else the released ones
     """
     if sides is None:
-        sides = tuple(weights[SCHEDULE].tolist()) if SCHEDULE in weights else SIDES
+        sides = tuple(weights[SCHEDULE].detach().tolist()) if SCHEDULE in weights else SIDES
     try:
         transformer = replace(_transformer(plain_names(weights)), packed=is_packed(weights))
         return NSARMConfig(_vae(weights), _maps(weights), transformer, ScaleSchedule(sides))
@@ -147,6 +134,7 @@ def _maps(weights: StateDict) -> MapConfig:
             count_numbered(weights, f"maps.branches.{i}.layers.{{}}.qkv.weight")
             for i in range(branches)
         ),
+        heads=MAP_HEADS,
     )
 
 

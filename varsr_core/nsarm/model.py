@@ -7,15 +7,16 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..family import check_fit
-from ..files.lazy_tensor import LazyTensor, StateDict
-from ..nn.float8 import FLOAT8
+from ..files.lazy_tensor import StateDict
 from ..nn.linear_preview import LinearPreview
-from .config import FORCED, PATCH, SCHEDULE, NSARMConfig, infer_config
+from ..nn.weights import autoencoder_dtype
+from .config import FORCED, PATCH, NSARMConfig, infer_config
 from .map_network import MapNetwork
 from .transformer import AttentionFn, Transformer, attention
 from .vae import VAE
-from .weights import FLOAT32
+from .weights import RULES
+
+fix_dtype = RULES.fix_dtype
 
 
 class NSARM(nn.Module):
@@ -37,7 +38,7 @@ class NSARM(nn.Module):
         super().__init__()
         self.config, self.dtype, self.fingerprint = config, dtype, fingerprint
         self.preview: LinearPreview | None = None  # fitted when it is first wanted
-        self.vae_dtype = torch.float32 if dtype == torch.float16 else dtype
+        self.vae_dtype = autoencoder_dtype(dtype)
         channels = config.vae.latent_channels
         self.vae = VAE(config.vae, operations)
         sides = tuple(PATCH * side for side in config.schedule.sides[:FORCED])
@@ -68,21 +69,10 @@ class NSARM(nn.Module):
         return decoded.float().add(1).div(2).clamp(0, 1)
 
 
-def fix_dtype(name: str, tensor: Tensor | LazyTensor, dtype: torch.dtype) -> torch.dtype:
-    """The dtype a tensor of ours has in a model or a file of `dtype`; what is fp8 stays fp8."""
-    if not tensor.is_floating_point() or tensor.dtype == FLOAT8:
-        return tensor.dtype
-    if FLOAT32.fullmatch(name):
-        return torch.float32
-    return torch.bfloat16 if dtype == FLOAT8 else dtype
-
-
 def check_weights(weights: StateDict) -> None:
     """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
-    with torch.device("meta"):
-        model = NSARM(infer_config(weights))
-    learned = {name: tensor for name, tensor in weights.items() if name != SCHEDULE}
-    check_fit("NSARM", model, learned)
+    config = infer_config(weights)
+    RULES.check(lambda: NSARM(config), weights)
 
 
 def build_model(
@@ -95,20 +85,15 @@ def build_model(
     fingerprint: str = "",
 ) -> NSARM:
     """A model from converted weights, strictly: nothing missing, nothing left over."""
-    with torch.device("meta"):
-        model = NSARM(
-            infer_config(weights, sides),
+    config = infer_config(weights, sides)
+
+    def make() -> NSARM:
+        return NSARM(
+            config,
             dtype=dtype,
             attention=attention,
             operations=operations,
             fingerprint=fingerprint,
         )
-    state = {
-        name: tensor.to(
-            fix_dtype(name, tensor, model.vae_dtype if name.startswith("vae.") else dtype)
-        )
-        for name, tensor in weights.items()
-        if name != SCHEDULE
-    }
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+
+    return RULES.build(make, weights, dtype)

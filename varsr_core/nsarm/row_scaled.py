@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..files.lazy_tensor import LazyTensor, StateDict
 from ..nn.float8 import FLOAT8, quantise, row_scales
+from ..nn.parameters import LeafParameter
 from .config import is_packed
-from .text import Table
 
 PACKED = re.compile(
     r"(transformer\.blocks\.\d+\.(?:qkv|projection|cross_query|cross_kv|cross_projection|fc1|fc2))"
@@ -31,7 +31,7 @@ class RowScaled(nn.Module):
         super().__init__()
         linear = CastingLinear if operations is nn else operations.Linear
         self.matrix = linear(inputs, outputs)
-        self.scale = Table(outputs)
+        self.scale = LeafParameter(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.matrix(x) * self.scale(x)
@@ -40,8 +40,8 @@ class RowScaled(nn.Module):
 class CastingLinear(nn.Linear):
     """Casts its matrix to the dtype of its input, as a host's layers do."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
 
 
 def pack(weights: StateDict, dtype: torch.dtype) -> StateDict:

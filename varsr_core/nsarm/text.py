@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..nn.parameters import bring
+from ..nn.parameters import LeafParameter
 from .config import TransformerConfig
 
 EPS = 1e-6
@@ -31,17 +31,6 @@ class TextState:
     memory: list[tuple[Tensor, Tensor]]
 
 
-class Table(nn.Module):
-    """A learned tensor in a leaf module, so that offloading finds it."""
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(shape))
-
-    def forward(self, like: Tensor) -> Tensor:
-        return bring(self.weight, like, like.dtype)
-
-
 class TextEncoder(nn.Module):
     """(n, text width) features of a prompt -> its vector (1, D) and its tokens (1, n, D)."""
 
@@ -52,9 +41,9 @@ class TextEncoder(nn.Module):
         width, text = config.width, config.text_width
         self.dtype = dtype
         self.heads = config.text_heads
-        self.norm = Table(text)
-        self.query = Table(config.text_heads, width // config.text_heads)
-        self.unconditional = Table(UNCONDITIONAL, text)  # features of no text, learned
+        self.norm = LeafParameter(text)
+        self.query = LeafParameter(config.text_heads, width // config.text_heads)
+        self.unconditional = LeafParameter(UNCONDITIONAL, text)  # features of no text, learned
         self.kv = operations.Linear(text, 2 * width)
         self.projection = operations.Linear(width, width)
         self.fc1 = operations.Linear(text, width)

@@ -14,21 +14,21 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..nn.attention import Attend, CachedAttention
 from ..nn.kv_cache import KVCache
+from ..nn.layer_list import LayerList
+from ..nn.parameters import LeafParameter
 from ..nn.rope import apply_rope, rope_table
 from ..nn.schedule import ScaleSchedule
 from .config import TransformerConfig
 from .row_scaled import RowScaled
-from .text import Table, TextEncoder, TextState
+from .text import TextEncoder, TextState
 
 NORM_EPS = 1e-6
 POSITIONS = 64  # every map is stretched onto so many rows and columns
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """(q, k, v, softmax scale), each (N, H, L, head_dim)."""
-
-LookFn = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q, k, v) of this call's tokens -> what they see of all that is cached, and themselves."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -54,9 +54,9 @@ class Block(nn.Module):
                 return RowScaled(inputs, outputs, operations)
             return operations.Linear(inputs, outputs)
 
-        self.modulation = Table(6, width)
+        self.modulation = LeafParameter(6, width)
         self.qkv = linear(width, 3 * width)
-        self.query_scale = Table(config.heads)
+        self.query_scale = LeafParameter(config.heads)
         self.projection = linear(width, width)
         self.cross_norm = operations.LayerNorm(width, eps=NORM_EPS)
         self.cross_query = linear(width, width)
@@ -70,8 +70,10 @@ class Block(nn.Module):
         k, v = rearrange(self.cross_kv(text), "n l (two h d) -> two n h l d", two=2, h=self.heads)
         return k, v
 
-    def forward(self, x: Tensor, text: TextState, layer: int, look: LookFn, rope: Tensor) -> Tensor:
-        """x: (N, L, D) float32; look: self-attention of this layer over all that was seen."""
+    def forward(
+        self, x: Tensor, text: TextState, attend: Attend, layer: int, rope: Tensor
+    ) -> Tensor:
+        """x: (N, L, D) float32; attend: what a token sees of tokens, in this layer."""
         table = self.modulation(text.condition) + text.condition
         gamma1, gamma2, scale1, scale2, shift1, shift2 = table.unbind(2)
         h = modulate(x, scale1, shift1).to(self.dtype)
@@ -79,7 +81,7 @@ class Block(nn.Module):
         q = F.normalize(q.float(), dim=-1) * self.query_scale(x)[:, None, None]
         k = F.normalize(k.float(), dim=-1)
         q, k = (apply_rope(part, rope).to(self.dtype) for part in (q, k))
-        x = x + gamma1 * self.projection(_joined(look(layer, q, k, v)))
+        x = x + gamma1 * self.projection(_joined(attend(layer, q, k, v)))
         x = x + self._cross(x, *text.memory[layer])
         h = self.fc1(modulate(x, scale2, shift2).to(self.dtype))
         return x + gamma2 * self.fc2(F.gelu(h, approximate="tanh"))
@@ -127,11 +129,11 @@ class Transformer(nn.Module):
         self.config, self.schedule, self.dtype = config, schedule, dtype
         self.attention = attention
         self.text = TextEncoder(config, dtype, operations)
-        self.start = Table(width)
+        self.start = LeafParameter(width)
         self.scale_embedding = operations.Embedding(config.levels, width)
         self.word_embed = operations.Linear(bits, width)
         self.shared_modulation = operations.Linear(width, 6 * width)
-        self.blocks = nn.ModuleList(
+        self.blocks = LayerList(
             Block(config, dtype, attention, operations) for _ in range(config.depth)
         )
         self.head_modulation = operations.Linear(width, 2 * width)
@@ -172,25 +174,30 @@ class Transformer(nn.Module):
         x:       (N, L, D) from embed(), of all `scales` one behind the other
         returns  (N, L, D) float32, before the head
         """
-        counts = [self.schedule.sides[k] ** 2 for k in scales]
+        last = self.schedule.num_scales - 1 in scales
+        attend = CachedAttention(cache, self.kernel, self.tokens(scales), last=last)
+        hidden = self.run_blocks(x, text, attend, scales)
+        if not last:
+            cache.advance(x.shape[1])
+        return hidden
+
+    def run_blocks(
+        self, x: Tensor, text: TextState, attend: Attend, scales: Sequence[int]
+    ) -> Tensor:
+        """All blocks, one after the other, on the tokens of `scales`: (N, L, D) -> the same."""
         positions = torch.cat([rope_positions(self.schedule.sides[k]) for k in scales])
         rope = rope_table(positions, self.config.head_dim).to(x.device)
-        last = self.schedule.num_scales - 1 in scales
-        store = cache.joined if last else cache.append
-
-        def look(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k, v = store(layer, k, v)
-            end, seen = cache.length, []
-            for queries in q.split(counts, dim=2):  # a scale sees itself and all before it
-                end += queries.shape[2]
-                seen.append(self.attention(queries, k[:, :, :end], v[:, :, :end], 1.0))
-            return torch.cat(seen, dim=2)
-
         for layer, block in enumerate(self.blocks):
-            x = block(x, text, layer, look, rope)
-        if not last:
-            cache.advance(sum(counts))
+            x = block(x, text, attend, layer, rope)
         return x
+
+    def tokens(self, scales: Sequence[int]) -> list[int]:
+        """Of each scale."""
+        return [self.schedule.sides[k] ** 2 for k in scales]
+
+    def kernel(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Of self-attention, whose queries carry a learned scale."""
+        return self.attention(q, k, v, 1.0)
 
     def logits(self, hidden: Tensor, text: TextState) -> Tensor:
         """(N, L, D) -> (N, L, bits, 2) float32, of zero and of one."""

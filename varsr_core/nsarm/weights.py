@@ -7,20 +7,23 @@ a sixth of the model, so each is reordered only when it is wanted.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..files.lazy_tensor import LazyTensor
+from ..files.lazy_tensor import LazyTensor, StateDict
+from ..nn import map_network
+from ..nn.weights import (
+    WeightRules,
+    behind_zeros,
+    convert_names,
+    matches,
+    query_scale,
+    rename,
+    rotary_order,
+)
 from .config import SCHEDULE
-
-StateDict = dict[str, Tensor | LazyTensor]
-
-MAX_QUERY_SCALE = math.log(100.0)
 
 DROPPED = {  # pattern of a released name -> why it is not kept
     r"quantizer?\.lfq\.mask": "powers of two",
@@ -30,8 +33,7 @@ DROPPED = {  # pattern of a released name -> why it is not kept
 
 BLOCK = re.compile(r"block_chunks\.(\d+)\.module\.(\d+)\.(.+)")
 
-# Patterns of a released name -> ours; the first that matches whole counts. Some autoencoder files
-# wrap every layer in a `conv` or `norm`, some do not.
+# Some autoencoder files wrap every layer in a `conv` or `norm`, some do not.
 RENAMED = (
     (
         r"((?:en|de)coder)\.(down|up)\.(\d+)\.(?:down|up)sample\.conv\.(?:conv\.)?(\w+)",
@@ -70,13 +72,6 @@ BLOCK_RENAMED = (
     (r"ffn\.(fc[12])\.(\w+)", r"\1.\2"),
 )
 
-MAP_LAYER_RENAMED = (
-    (r"self_attn\.in_proj_(\w+)", r"qkv.\1"),
-    (r"self_attn\.out_proj\.(\w+)", r"projection.\1"),
-    (r"linear([12])\.(\w+)", r"fc\1.\2"),
-    (r"(norm[12]\.\w+)", r"\1"),
-)
-
 FOLDED = (
     r"sa\.(mat_qkv\.weight|q_bias|v_bias|scale_mul_1H11)",
     r"ca\.v_bias",
@@ -84,90 +79,56 @@ FOLDED = (
 )
 FOLDED_TOP = (r"pos_start", r"text_proj_for_sos\.ca\.(v_bias|mat_q)")
 
-# Small tensors, and the head, whose arithmetic is float32 whatever the dtype of the model.
-FLOAT32 = re.compile(
-    r"transformer\.(start|scale_embedding|head)\..*|transformer\.text\.(norm|unconditional)\..*"
-    r"|transformer\.blocks\.\d+\.(modulation|query_scale|cross_norm|\w+\.scale)\..*"
+RULES = WeightRules(
+    title="NSARM",
+    float32=re.compile(  # the head, too
+        r"transformer\.(start|scale_embedding|head)\..*"
+        r"|transformer\.text\.(norm|unconditional)\..*"
+        r"|transformer\.blocks\.\d+\.(modulation|query_scale|cross_norm|\w+\.scale)\..*"
+    ),
+    autoencoder=("vae.",),
+    sizes=(SCHEDULE,),
 )
 
 
-def convert(reference: Mapping[str, Tensor]) -> StateDict:
+def convert(reference: StateDict) -> StateDict:
     """Autoencoder, map network and transformer under the released names -> ours.
 
     Raises CheckpointError for a name that is neither known nor on the list of dropped ones.
     """
     per_chunk = 1 + max((int(m[2]) for m in map(BLOCK.fullmatch, reference) if m), default=0)
-    converted: StateDict = {}
-    unknown = []
-    for name, tensor in reference.items():
-        if _matches(name, DROPPED) or _matches(name, FOLDED_TOP):
-            continue
+
+    def left_out(name: str) -> bool:
         block = BLOCK.fullmatch(name)
-        if block and _matches(block[3], FOLDED):
-            continue
-        ours = rename(name, per_chunk)
-        if ours is None:
-            unknown.append(name)
-        else:
-            converted[ours] = tensor
-    if unknown:
-        raise CheckpointError(
-            f"{len(unknown)} tensors are unknown to NSARM, e.g. {', '.join(sorted(unknown)[:3])}; "
-            "this is another model, or a newer release than this one knows"
-        )
-    try:
-        return converted | _folded(reference, per_chunk)
-    except KeyError as error:
-        raise CheckpointError(f"the NSARM checkpoint lacks the tensor {error}") from None
+        folded = matches(block[3], FOLDED) if block else matches(name, FOLDED_TOP)
+        return folded or matches(name, DROPPED)
+
+    return convert_names(
+        reference,
+        RULES.title,
+        rename=lambda name: _rename(name, per_chunk),
+        left_out=left_out,
+        fold=lambda reference: _folded(reference, per_chunk),
+    )
 
 
-def rename(name: str, per_chunk: int) -> str | None:
-    """Our name of a released tensor that is kept as it is; None where there is none.
-
-    per_chunk: blocks in each chunk of the release
-    """
+def _rename(name: str, per_chunk: int) -> str | None:
+    """per_chunk: blocks in each chunk of the release"""
     block = BLOCK.fullmatch(name)
     if block:
         number = int(block[1]) * per_chunk + int(block[2])
-        return _first(BLOCK_RENAMED, block[3], f"transformer.blocks.{number}.")
+        return rename(block[3], BLOCK_RENAMED, f"transformer.blocks.{number}.")
     if name.startswith("map_transformer."):
-        return _rename_map(name.removeprefix("map_transformer."))
-    return _first(RENAMED, name)
+        return rename(name.removeprefix("map_transformer."), map_network.RENAMED, "maps.")
+    return rename(name, RENAMED)
 
 
-def _rename_map(name: str) -> str | None:
-    kind, first, *rest = name.split(".")
-    tail = ".".join(rest)
-    if kind == "feature_extractor":  # convolution, norm and activation count on together
-        return f"maps.extractor.{int(first) // 3}.{('conv', 'norm')[int(first) % 3]}.{tail}"
-    branch = f"maps.branches.{first}"
-    if kind == "feature_transforms":
-        number, tail = int(rest[0]), ".".join(rest[1:])
-        return f"{branch}.features.{number // 3}.{('conv', 'norm')[number % 3]}.{tail}"
-    if kind == "transformers":  # layers.<i>.<name>
-        return _first(MAP_LAYER_RENAMED, ".".join(rest[2:]), f"{branch}.layers.{rest[1]}.")
-    part = {"0": "narrow", "1": "norm", "3": "out"}.get(rest[0])
-    return f"{branch}.{part}.{rest[1]}" if kind == "output_projs" and part else None
-
-
-def _first(table: tuple[tuple[str, str], ...], name: str, prefix: str = "") -> str | None:
-    for pattern, ours in table:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return prefix + match.expand(ours)
-    return None
-
-
-def _matches(name: str, patterns: Mapping[str, str] | tuple[str, ...]) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
-
-
-def _folded(reference: Mapping[str, Tensor], per_chunk: int) -> StateDict:
+def _folded(reference: StateDict, per_chunk: int) -> StateDict:
     pooling = "text_proj_for_sos.ca"
-    folded = {
-        "transformer.start.weight": reference["pos_start"].flatten(),
-        "transformer.text.query.weight": reference[f"{pooling}.mat_q"][0],
-        "transformer.text.kv.bias": _behind_zeros(reference[f"{pooling}.v_bias"]),
+    folded: dict[str, Tensor | LazyTensor] = {
+        "transformer.start.weight": reference["pos_start"].detach().flatten(),
+        "transformer.text.query.weight": reference[f"{pooling}.mat_q"].detach()[0],
+        "transformer.text.kv.bias": behind_zeros(reference[f"{pooling}.v_bias"].detach()),
     }
     for name in reference:
         block = BLOCK.fullmatch(name)
@@ -178,32 +139,21 @@ def _folded(reference: Mapping[str, Tensor], per_chunk: int) -> StateDict:
     return folded
 
 
-def _folded_block(reference: Mapping[str, Tensor], theirs: str, ours: str) -> StateDict:
-    scale = reference[f"{theirs}.sa.scale_mul_1H11"].flatten().float()
+def _folded_block(reference: StateDict, theirs: str, ours: str) -> StateDict:
+    scale = query_scale(reference[f"{theirs}.sa.scale_mul_1H11"].detach())
     weight, bias = _qkv(reference, f"{theirs}.sa", scale.numel())
     return {
-        f"{ours}.modulation.weight": reference[f"{theirs}.ada_gss"][0, 0],
-        f"{ours}.query_scale.weight": scale.clamp(max=MAX_QUERY_SCALE).exp(),
+        f"{ours}.modulation.weight": reference[f"{theirs}.ada_gss"].detach()[0, 0],
+        f"{ours}.query_scale.weight": scale,
         f"{ours}.qkv.weight": weight,
         f"{ours}.qkv.bias": bias,
-        f"{ours}.cross_kv.bias": _behind_zeros(reference[f"{theirs}.ca.v_bias"]),
+        f"{ours}.cross_kv.bias": behind_zeros(reference[f"{theirs}.ca.v_bias"].detach()),
     }
 
 
-def _behind_zeros(values: Tensor) -> Tensor:
-    """Keys have no bias."""
-    return torch.cat((torch.zeros_like(values), values))
-
-
-def _qkv(reference: Mapping[str, Tensor], layer: str, heads: int) -> tuple[LazyTensor, Tensor]:
-    weight, q_bias = reference[f"{layer}.mat_qkv.weight"], reference[f"{layer}.q_bias"]
-    bias = torch.cat((q_bias, _behind_zeros(reference[f"{layer}.v_bias"])))
-    order = _rotary_order(weight.shape[1], heads)
+def _qkv(reference: StateDict, layer: str, heads: int) -> tuple[LazyTensor, Tensor]:
+    names = ("mat_qkv.weight", "q_bias", "v_bias")
+    weight, q_bias, v_bias = (reference[f"{layer}.{name}"].detach() for name in names)
+    order = rotary_order(weight.shape[1], heads)
+    bias = torch.cat((q_bias, behind_zeros(v_bias)))
     return LazyTensor(weight.shape, weight.dtype, lambda: weight[order]), bias[order]
-
-
-def _rotary_order(width: int, heads: int) -> Tensor:
-    """Pairs (0, 1), (2, 3), ... of a head become (0, n), (1, n + 1), ... with n half a head."""
-    channels = torch.arange(width).view(heads, -1)
-    paired = torch.cat((channels[:, 0::2], channels[:, 1::2]), dim=1).flatten()
-    return torch.cat((paired, paired + width, torch.arange(2 * width, 3 * width)))

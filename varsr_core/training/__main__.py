@@ -24,7 +24,12 @@ def main() -> int:
         description="Trains a model on folders of pictures, or goes on where it stopped. Several "
         "GPUs: torchrun --nproc-per-node N -m varsr_core.training ...",
     )
-    parser.add_argument("--config", type=Path, required=True, help="JSON, see training/config.py")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        help="JSON, see training/config.py; or the name of a recipe in training/recipes: nano",
+    )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="good pictures")
     parser.add_argument("--low-quality", type=Path, nargs="*", default=[], help="bad pictures")
     parser.add_argument("--start", type=Path, help="checkpoint to fine-tune; default: a new model")

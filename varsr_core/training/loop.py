@@ -1,4 +1,4 @@
-"""The loop both stages share: optimiser, schedule, average of weights, checkpoints, log, resume.
+"""The loop of every stage: optimiser, schedule, average of weights, checkpoints, log, resume.
 
 Whatever a step draws depends on (seed, step) alone, so a resumed run goes on as an unbroken one.
 """
@@ -9,9 +9,11 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -70,9 +72,9 @@ def leads() -> bool:
 class Loop:
     """Trains the parameters of `parts` by whatever `step` computes.
 
-    folder: gets state.pt (all it takes to go on) and log.csv
-    save:   writes the model; called with every checkpoint, with the average in place
-    shares: of the learning rate, one for each part; all of it where there are none
+    folder:       gets state.pt (all it takes to go on) and log.csv
+    save:         writes the model; called with every checkpoint, with the average in place
+    rate_factors: of the learning rate, one for each part; 1 for all where there are none
     """
 
     def __init__(
@@ -81,35 +83,30 @@ class Loop:
         settings: LoopSettings,
         folder: Path,
         save: Callable[[], None],
-        shares: Sequence[float] = (),
+        rate_factors: Sequence[float] = (),
     ) -> None:
         self.settings, self.folder, self.save = settings, folder, save
         self.parameters = [p for part in parts for p in part.parameters()]
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        shares = list(shares) or [1.0] * len(parts)
-        groups = self._groups(parts, shares)
-        self.shares = [group.pop("share") for group in groups]
+        groups = self._groups(parts, list(rate_factors) or [1.0] * len(parts))
+        self.rate_factors = [group.pop("factor") for group in groups]
         self.optimizer = torch.optim.AdamW(
             groups, lr=0.0, betas=settings.betas, fused=self.parameters[0].is_cuda
         )
         self.average = [p.detach().clone() for p in self.parameters] if settings.average else []
         self.step = 0
 
-    def _groups(self, parts: list[nn.Module], shares: list[float]) -> list[dict]:
-        """Parts of the same share together; weight decay for matrices only, as is usual."""
+    def _groups(self, parts: list[nn.Module], factors: list[float]) -> list[dict[str, Any]]:
+        """Parts of the same rate together; weight decay for matrices only, as is usual."""
         groups = []
-        for share in dict.fromkeys(shares):
-            chosen = [part for part, own in zip(parts, shares, strict=True) if own == share]
+        for factor in dict.fromkeys(factors):
+            chosen = [part for part, own in zip(parts, factors, strict=True) if own == factor]
             parameters = [p for part in chosen for p in part.parameters()]
             for matrices, decay in ((True, self.settings.weight_decay), (False, 0.0)):
                 kept = [p for p in parameters if (p.ndim >= 2) == matrices]
-                groups.append({"params": kept, "weight_decay": decay, "share": share})
+                groups.append({"params": kept, "weight_decay": decay, "factor": factor})
         return groups
-
-    @property
-    def leads(self) -> bool:
-        return leads()
 
     def run(self, step: StepFn, until: int | None = None, deadline: float = math.inf) -> bool:
         """Goes on from where the state stands, to `until` or the last step, and saves there.
@@ -119,7 +116,7 @@ class Loop:
         """
         end = min(until or self.settings.steps, self.settings.steps)
         saved = time.monotonic()
-        bar = tqdm(total=self.settings.steps, initial=self.step, disable=not self.leads)
+        bar = tqdm(total=self.settings.steps, initial=self.step, disable=not leads())
         while self.step < end and time.monotonic() < deadline:
             losses = self._one(step)
             bar.update()
@@ -137,8 +134,8 @@ class Loop:
             derive_seed(self.settings.seed, "step", self.step, rank)
         )
         rate = self.settings.rate(self.step)
-        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
-            group["lr"] = rate * share
+        for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+            group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         device = self.parameters[0].device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.settings.autocast):
@@ -150,7 +147,7 @@ class Loop:
             kept.lerp_(parameter.detach(), 1 - self.settings.average)
         self.step += 1
         numbers = {name: float(value.detach()) for name, value in losses.items()}
-        if self.leads:
+        if leads():
             self._log({"step": self.step, **numbers, "norm": float(norm), "rate": rate})
         return numbers
 
@@ -165,7 +162,7 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Writes the state, whole or not at all, and the model with the averaged weights."""
-        if not self.leads:
+        if not leads():
             return
         state = {
             "step": self.step,
@@ -179,9 +176,21 @@ class Loop:
         with self.averaged():
             self.save()
 
-    def averaged(self) -> Averaged:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """A context in which the model has its averaged weights, where an average is kept."""
-        return Averaged(self.parameters, self.average)
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, kept in zip(self.parameters, self.average, strict=False):
+            current = parameter.detach().clone()
+            parameter.copy_(kept)
+            kept.copy_(current)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -214,26 +223,6 @@ class Loop:
     def _cut_log(self) -> None:
         """Drops what an interrupted run logged after its last checkpoint."""
         path = self.folder / LOG_FILE
-        if path.exists() and self.leads:
+        if path.exists() and leads():
             lines = path.read_text().splitlines(keepends=True)
             path.write_text("".join(lines[: self.step + 1]))
-
-
-class Averaged:
-    """Swaps parameters for their running average while the context lasts."""
-
-    def __init__(self, parameters: list[nn.Parameter], average: list[Tensor]) -> None:
-        self.pairs = list(zip(parameters, average, strict=False))
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *error: object) -> None:
-        self._swap()
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for parameter, kept in self.pairs:
-            current = parameter.detach().clone()
-            parameter.copy_(kept)
-            kept.copy_(current)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,16 +12,15 @@ from torch import nn
 from ..nn.schedule import ScaleSchedule
 from ..varsr.config import RefinerConfig, TokenizerConfig, TransformerConfig, VARSRConfig
 from ..varsr.model import VARSR
-from .teacher_forcing import BlockCausalAttention
 
 TOKEN_DEVIATION = 0.02  # of embeddings, as in the transformers this one descends from
 QUERY_SCALE = 4.0
 
 
-def config_from_json(sizes: dict) -> VARSRConfig:
+def config_from_json(sizes: Mapping[str, Any]) -> VARSRConfig:
     """A VARSRConfig from nested plain values, as JSON holds them."""
 
-    def tuples(values: dict) -> dict:
+    def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
     return VARSRConfig(
@@ -34,7 +35,7 @@ def new_model(config: VARSRConfig, seed: int) -> VARSR:
     """A model in float32 on the CPU, for training; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VARSR(config, attention=BlockCausalAttention(config.schedule))
+        model = VARSR(config)
         _init_transformer(model)
         _init_refiner(model)
         # Codes start small and far from each other, as residuals of a unit-sized latent are.

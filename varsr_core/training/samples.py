@@ -12,8 +12,6 @@ from ..tiling.noise import TileSeed
 from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
 from ..varsr.sampling import RefineSettings, SampleSettings
-from ..varsr.transformer import attention
-from .teacher_forcing import BlockCausalAttention
 
 MAX_SAMPLES = 4
 
@@ -23,7 +21,7 @@ def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
     """Writes one row a picture: low quality, unrefined, refined, target; without guidance."""
     device = next(model.parameters()).device
     lq, target = lq[:MAX_SAMPLES].to(device), target[:MAX_SAMPLES].to(device)
-    with Sampling(model), torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False):
         restorer = VARSRRestorer(model, SampleSettings(guidance=0), RefineSettings(guidance=0))
         state = restorer.start(lq, [TileSeed(number, number) for number in range(len(lq))])
         for k in range(restorer.steps - 1):
@@ -34,21 +32,3 @@ def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
     columns = torch.cat((lq, unrefined, refined, target), dim=3)
     sheet = columns.permute(0, 2, 3, 1).flatten(0, 1)
     Image.fromarray(sheet.mul(255).round().byte().cpu().numpy()).save(path)
-
-
-class Sampling:
-    """While the context lasts, a model built for training samples scale by scale."""
-
-    def __init__(self, model: VARSR) -> None:
-        self.blocks = model.transformer.blocks
-        self.training_attention: BlockCausalAttention = self.blocks[0].attention
-
-    def __enter__(self) -> None:
-        self._use(attention)
-
-    def __exit__(self, *error: object) -> None:
-        self._use(self.training_attention)
-
-    def _use(self, function: object) -> None:
-        for block in self.blocks:
-            block.attention = function

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..files.lazy_tensor import StateDict
+from ..nn.attention import Attend, CachedAttention
 from ..nn.float8 import FLOAT8, Float8Linear, store_in_float8
-from ..nn.kv_cache import KVCache
+from ..nn.layer_list import LayerList
 from ..runtime.compile import Compiler
 from ..runtime.cuda_graphs import Recorder
 from .model import VARSR
 from .pointwise import PLAIN, Pointwise
-from .transformer import Block, run_blocks
+from .transformer import Block, BlocksFn, run_blocks
 from .weights import build_model, size_tensors
 
 # A GPU is busy enough with more than these (rows times tokens); recordings would only hold memory.
@@ -26,30 +27,41 @@ RECORDED_TOKENS = 4096
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class RecordedBlocks:
-    """The blocks of a transformer from recordings, one for each scale."""
+@dataclass(frozen=True)
+class AcceleratedBlocks:
+    """A BlocksFn: the blocks with other arithmetic, or from recordings, one for each scale.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+    between:  what runs between the matrix products
+    recorder: None where nothing is recorded
+    """
+
+    between: Pointwise = PLAIN
+    recorder: Recorder | None = None
 
     def __call__(
         self,
-        blocks: Sequence[Block],
+        blocks: LayerList[Block],
         x: Tensor,
         classes: Tensor,
-        cache: KVCache,
+        attend: Attend,
         rope: Tensor,
         keep: int,
     ) -> Tensor:
         """As run_blocks."""
-        if x.shape[0] * x.shape[1] > RECORDED_TOKENS:
-            return run_blocks(blocks, x, classes, cache, rope, keep)
+
+        def run(x: Tensor, classes: Tensor, rope: Tensor) -> Tensor:
+            return run_blocks(blocks, x, classes, attend, rope, keep, self.between)
+
+        few = x.shape[0] * x.shape[1] <= RECORDED_TOKENS
+        # Of another `attend` a recording would not know what else it reads.
+        if self.recorder is None or not few or not isinstance(attend, CachedAttention):
+            return run(x, classes, rope)
         return self.recorder.run(
-            lambda x, classes, rope: run_blocks(blocks, x, classes, cache, rope, keep),
+            run,
             (x, classes, rope),
             [parameter for block in blocks for parameter in block.parameters()],
-            cache.storage,
-            (cache.length, keep),
+            attend.cache.storage,
+            (attend.cache.length, keep),
         )
 
 
@@ -59,24 +71,27 @@ def accelerated(
     """The same model run another way. Shares every layer and weight with `model`, now and later.
 
     `model` itself stays as it is. What a host does to its layers (move, patch, offload) it does to
-    both; only layers added or replaced in one of them are not seen by the other.
+    both.
     """
-    transformer = _shell(model.transformer)
+    run = model.transformer.run_blocks
+    blocks = run if isinstance(run, AcceleratedBlocks) else AcceleratedBlocks()
     if compiler is not None:
-        pointwise = Pointwise(*(compiler(getattr(PLAIN, part.name)) for part in fields(Pointwise)))
-        blocks = [_shell(block) for block in model.transformer.blocks]
-        for block in blocks:
-            block.pointwise = pointwise
-        transformer.blocks = nn.ModuleList(blocks)
+        compiled = (compiler(getattr(PLAIN, part.name)) for part in fields(Pointwise))
+        blocks = replace(blocks, between=Pointwise(*compiled))
     if recorder is not None:
-        transformer.run_blocks = RecordedBlocks(recorder)
-    other = _shell(model)
+        blocks = replace(blocks, recorder=recorder)
+    return _run_by(blocks, model)
+
+
+def _run_by(blocks: BlocksFn, model: VARSR) -> VARSR:
+    other, transformer = _shell(model), _shell(model.transformer)
+    transformer.run_blocks = blocks
     other.transformer = transformer
     return other
 
 
 def in_float8(
-    weights: Mapping[str, Tensor],
+    weights: StateDict,
     like: VARSR,
     operations: ModuleType = nn,
     layer: type[Float8Linear] = Float8Linear,
@@ -93,17 +108,14 @@ def in_float8(
     model = build_model(
         {**weights, **size_tensors(like.config)},
         dtype=like.dtype,
-        attention=like.transformer.blocks[0].attention,
+        attention=like.transformer.attention,
         operations=operations,
         fingerprint=like.fingerprint,
     )
-    model.transformer.run_blocks = like.transformer.run_blocks
-    for block, other in zip(model.transformer.blocks, like.transformer.blocks, strict=True):
-        block.pointwise = other.pointwise
     with torch.inference_mode(False):
         store_in_float8(model.transformer.blocks, layer)
         store_in_float8(model.refiner.blocks, layer)
-    return model
+    return _run_by(like.transformer.run_blocks, model)
 
 
 def is_in_float8(model: VARSR) -> bool:

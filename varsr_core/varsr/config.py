@@ -93,7 +93,7 @@ def infer_config(weights: StateDict) -> VARSRConfig:
             tokenizer=_tokenizer(weights),
             transformer=_transformer(weights),
             refiner=_refiner(weights),
-            schedule=ScaleSchedule(tuple(int(side) for side in weights["schedule"])),
+            schedule=ScaleSchedule(tuple(weights["schedule"].detach().tolist())),
         )
     except KeyError as error:
         raise CheckpointError(f"the VARSR weights lack the tensor {error}") from None
@@ -115,7 +115,9 @@ def _tokenizer(weights: StateDict) -> TokenizerConfig:
         latent_channels=weights["encoder.conv_out.weight"].shape[0],
         codebook_size=weights["quantizer.codebook.weight"].shape[0],
         phi_count=count_numbered(weights, "quantizer.phi.{}.weight"),
-        norm_groups=int(weights.get("norm_groups", NORM_GROUPS)),
+        norm_groups=int(weights["norm_groups"].detach())
+        if "norm_groups" in weights
+        else NORM_GROUPS,
     )
 
 

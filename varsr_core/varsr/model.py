@@ -7,13 +7,13 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from ..nn.autoencoder import Decoder, Encoder
 from ..nn.linear_preview import LinearPreview
 from .config import VARSRConfig
 from .prefix_encoder import PrefixEncoder
 from .quantizer import Quantizer
 from .refiner import Refiner
 from .transformer import AttentionFn, Transformer, attention
-from .vqvae import Decoder, Encoder
 
 
 class VARSR(nn.Module):

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..nn.layer_list import LayerList
 from ..nn.schedule import ScaleSchedule
 
-PHI_RATIO = 0.5  # share of the convolved map in phi (paper's tokenizer; not in the file)
+PHI_RATIO = 0.5  # weight of the convolved map in phi (paper's tokenizer; not in the file)
 
 
 def phi_index(scale: int, num_scales: int, phi_count: int) -> int:
@@ -41,7 +42,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.schedule = schedule
         self.codebook = operations.Embedding(codebook_size, channels)
-        self.phi = nn.ModuleList(
+        self.phi = LayerList(
             operations.Conv2d(channels, channels, 3, padding=1) for _ in range(phi_count)
         )
         self.channels = channels

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.layer_list import LayerList
 from ..nn.token_sampling import guide
 from .config import RefinerConfig
 
@@ -74,7 +75,7 @@ class Refiner(nn.Module):
             operations.Linear(width, width),
         )
         self.input_projection = operations.Linear(channels, width)
-        self.blocks = nn.ModuleList(RefinerBlock(width, operations) for _ in range(config.depth))
+        self.blocks = LayerList(RefinerBlock(width, operations) for _ in range(config.depth))
         self.final_modulation = operations.Linear(width, 2 * width)
         self.final = operations.Linear(width, 2 * channels)
 
@@ -117,7 +118,8 @@ def sample_residual(
         eps, variance = prediction.chunk(2, dim=-1)
         if guidance:
             # Both rows share the noisy residual; the variance is the positive row's.
-            eps, variance = guide(*eps.chunk(2), guidance), variance.chunk(2)[0]
+            positive, negative = eps.chunk(2)
+            eps, variance = guide(positive, negative, guidance), variance.chunk(2)[0]
         x = _ddpm_update(x, eps, variance, step, None if i == steps - 1 else noise[i + 1])
     return x * RESIDUAL_SCALE
 

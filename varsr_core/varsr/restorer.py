@@ -113,7 +113,7 @@ class SamplingWork:
         return start_sampling(self.model, prefix, self.settings, [self.seeds[n] for n in numbers])
 
     def step(self, state: SampleState, numbers: Sequence[int], k: int) -> None:
-        if k >= self.settled:
+        if self.tokens is None or k >= self.settled:
             sample_scale(self.model, state, k, self.settings)
             return
         ids, latents = self.tokens.token_ids[k], self.tokens.latents[k]

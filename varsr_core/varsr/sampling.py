@@ -172,9 +172,10 @@ def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleS
     """Guided logits of the map that was just run: (N, side * side, V) float32."""
     strength = settings.strength(model.config.schedule, scale)
     if strength == 0:  # scale 0 of the paper's schedule: the negative rows only fill the cache
-        positive = slice(state.tiles)
-        return model.transformer.logits(state.hidden[positive], state.classes[positive])
-    return guide(*model.transformer.logits(state.hidden, state.classes).chunk(2), strength)
+        tiles = slice(state.tiles)
+        return model.transformer.logits(state.hidden[tiles], state.classes[tiles])
+    positive, negative = model.transformer.logits(state.hidden, state.classes).chunk(2)
+    return guide(positive, negative, strength)
 
 
 def hidden_by_tile(model: VARSR, state: SampleState) -> Tensor:

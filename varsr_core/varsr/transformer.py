@@ -6,7 +6,7 @@ The residual stream, norms, modulation and logits are float32; matrix products r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..nn.attention import Attend, AttentionFn, CachedAttention
 from ..nn.cpu_attention import cpu_attention, worthwhile
 from ..nn.kv_cache import KVCache
-from ..nn.parameters import bring
+from ..nn.layer_list import LayerList
+from ..nn.parameters import LeafParameter
 from ..nn.rope import map_positions, rope_table
 from ..nn.schedule import ScaleSchedule
 from .config import TransformerConfig
-from .pointwise import PLAIN, modulate
-
-AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+from .pointwise import PLAIN, Pointwise, modulate
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -30,18 +30,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if worthwhile(q, k):
         return cpu_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)
-
-
-class HeadScale(nn.Module):
-    """One learned factor per head. A leaf module, so that offloading finds its parameter."""
-
-    def __init__(self, heads: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(heads))
-
-    def forward(self, like: Tensor) -> Tensor:
-        """(H, 1, 1) float32, on the device of `like`."""
-        return bring(self.weight, like, torch.float32)[:, None, None]
 
 
 class Block(nn.Module):
@@ -52,7 +40,6 @@ class Block(nn.Module):
         config: TransformerConfig,
         *,
         dtype: torch.dtype,
-        attention: AttentionFn,
         operations: ModuleType = nn,
     ) -> None:
         super().__init__()
@@ -60,44 +47,56 @@ class Block(nn.Module):
         # A table: with few classes, Linear(SiLU(class embedding)) takes few values.
         self.modulation = operations.Embedding(config.num_classes, 6 * width)
         self.qkv = operations.Linear(width, 3 * width)
-        self.query_scale = HeadScale(config.heads)
+        self.query_scale = LeafParameter(config.heads)
         self.projection = operations.Linear(width, width)
         self.fc1 = operations.Linear(width, config.mlp_width)
         self.fc2 = operations.Linear(config.mlp_width, width)
         self.heads = config.heads
         self.dtype = dtype
-        self.attention = attention
-        self.pointwise = PLAIN
 
     def forward(
-        self, x: Tensor, classes: Tensor, cache: KVCache, layer: int, rope: Tensor, keep: int
+        self,
+        x: Tensor,
+        classes: Tensor,
+        attend: Attend,
+        layer: int,
+        rope: Tensor,
+        keep: int,
+        between: Pointwise = PLAIN,
     ) -> Tensor:
-        """x: (R, L, D) float32, tokens of this call only; earlier ones live in the cache.
+        """x: (R, L, D) float32, tokens of this call only; earlier ones are the matter of `attend`.
 
         classes: (R,) quality class of each row
+        attend:  what a token sees, in this layer
         rope:    (2, L, head_dim / 2)
-        keep:    only the last `keep` tokens are wanted; all L enter the cache
+        keep:    only the last `keep` tokens are wanted; all L can be seen
+        between: which implementation of what lies between the matrix products
         returns  (R, keep, D) float32
         """
         table = self.modulation(classes).float()[:, None]
         gamma1, gamma2, scale1, scale2, shift1, shift2 = table.chunk(6, dim=-1)
-        between = self.pointwise
         h = between.modulate(x, scale1, shift1, self.dtype)
-        q, k, v = between.split_heads(self.qkv(h), self.query_scale(x), rope)
-        k, v = cache.append(layer, k, v)
+        q, k, v = between.split_heads(self.qkv(h), self.query_scale(x)[:, None, None], rope)
+        h = attend(layer, q[:, :, q.shape[2] - keep :], k, v)
         if keep == 0:
             return x[:, :0]
-        x, q = x[:, -keep:], q[:, :, -keep:]
-        h = self.projection(rearrange(self.attention(q, k, v), "r h l d -> r l (h d)"))
+        del q, k, v  # so that the MLP can have their memory
+        x, h = x[:, -keep:], self.projection(rearrange(h, "r h l d -> r l (h d)"))
         x, h = between.add_and_modulate(x, gamma1, h, scale2, shift2)
         return between.add(x, gamma2, self.fc2(between.activate(self.fc1(h))))
 
 
-BlocksFn = Callable[[Sequence[Block], Tensor, Tensor, KVCache, Tensor, int], Tensor]
+BlocksFn = Callable[[LayerList[Block], Tensor, Tensor, Attend, Tensor, int], Tensor]
 
 
 def run_blocks(
-    blocks: Sequence[Block], x: Tensor, classes: Tensor, cache: KVCache, rope: Tensor, keep: int
+    blocks: LayerList[Block],
+    x: Tensor,
+    classes: Tensor,
+    attend: Attend,
+    rope: Tensor,
+    keep: int,
+    between: Pointwise = PLAIN,
 ) -> Tensor:
     """All blocks, one after the other; the last one makes only what is kept.
 
@@ -105,7 +104,8 @@ def run_blocks(
     """
     last = len(blocks) - 1
     for layer, block in enumerate(blocks):
-        x = block(x, classes, cache, layer, rope, keep if layer == last else x.shape[1])
+        wanted = keep if layer == last else x.shape[1]
+        x = block(x, classes, attend, layer, rope, wanted, between)
     return x
 
 
@@ -126,13 +126,13 @@ class Transformer(nn.Module):
         self.config = config
         self.schedule = schedule
         self.dtype = dtype
+        self.attention = attention
         self.prefix_tokens = schedule.final_side**2
         self.class_embedding = operations.Embedding(config.num_classes, config.width)
         self.position_embedding = operations.Embedding(self.prefix_tokens + 1, config.width)
         self.scale_embedding = operations.Embedding(schedule.num_scales, config.width)
-        self.blocks = nn.ModuleList(
-            Block(config, dtype=dtype, attention=attention, operations=operations)
-            for _ in range(config.depth)
+        self.blocks = LayerList(
+            Block(config, dtype=dtype, operations=operations) for _ in range(config.depth)
         )
         self.head_modulation = operations.Embedding(config.num_classes, 2 * config.width)
         self.head = operations.Linear(config.width, codebook_size)
@@ -175,7 +175,8 @@ class Transformer(nn.Module):
         returns (R, keep, D) float32, before the head
         """
         rope = self.rope(scale).to(x.device)
-        hidden = self.run_blocks(self.blocks, x, classes, cache, rope, keep)
+        attend = CachedAttention(cache, self.attention)
+        hidden = self.run_blocks(self.blocks, x, classes, attend, rope, keep)
         cache.advance(x.shape[1])
         return hidden
 

@@ -8,9 +8,7 @@ half a head apart (see rope.py).
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import torch
@@ -18,14 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..family import check_fit
+from ..files.lazy_tensor import StateDict
+from ..nn.weights import (
+    WeightRules,
+    autoencoder_dtype,
+    behind_zeros,
+    convert_names,
+    matches,
+    query_scale,
+    rename,
+    rotary_order,
+)
 from .config import SIZE_TENSORS, VARSRConfig, infer_config
 from .model import VARSR
 from .transformer import AttentionFn, attention
-
-StateDict = dict[str, Tensor]
-
-MAX_QUERY_SCALE = math.log(100.0)
 
 DROPPED = {  # pattern of a released name -> why it is not kept
     r"attn_bias_for_masking": "the block-causal mask of training",
@@ -40,7 +44,7 @@ FOLDED = (  # released names that are computed into ours
     r"(blocks\.\d+|head_nm)\.ada_lin\.1\.(weight|bias)",
 )
 
-RENAMED = (  # pattern of a released name -> ours; the first that matches whole counts
+RENAMED = (
     (r"((?:en|de)coder)\.(down|up)\.(\d+)\.block\.(.+)", r"\1.\2.\3.blocks.\4"),
     (r"((?:en|de)coder)\.(down|up)\.(\d+)\.attn\.(.+)", r"\1.\2.\3.attentions.\4"),
     (r"((?:en|de)coder)\.(down|up)\.(\d+)\.(down|up)sample\.conv\.(.+)", r"\1.\2.\3.\4sample.\5"),
@@ -75,73 +79,55 @@ RENAMED = (  # pattern of a released name -> ours; the first that matches whole 
 
 RENAMED_PARTS = (("nin_shortcut", "shortcut"), ("proj_out", "projection"))
 
-# Small tensors whose arithmetic is float32 whatever the dtype of the model.
-FLOAT32 = re.compile(
-    r"quantizer\..*|transformer\.\w+_embedding\.weight|transformer\.head_modulation\.weight"
-    r"|transformer\.blocks\.\d+\.(modulation|query_scale)\.weight"
-    r"|refiner\.(blocks\.\d+\.norm|condition_norm)\..*"
+RULES = WeightRules(
+    title="VARSR",
+    float32=re.compile(
+        r"quantizer\..*|transformer\.\w+_embedding\.weight|transformer\.head_modulation\.weight"
+        r"|transformer\.blocks\.\d+\.(modulation|query_scale)\.weight"
+        r"|refiner\.(blocks\.\d+\.norm|condition_norm)\..*"
+    ),
+    autoencoder=("encoder.", "decoder.", "pre_quantizer.", "post_quantizer."),
+    sizes=SIZE_TENSORS,
 )
+fix_dtype = RULES.fix_dtype
 
 
-def convert(reference: Mapping[str, Tensor]) -> StateDict:
+def convert(reference: StateDict) -> StateDict:
     """Tokenizer, transformer and refiner under the released names -> ours.
 
-    Renamed tensors are passed on as they are (mapped ones stay mapped). Raises CheckpointError for
-    a name that is neither known nor on the list of dropped ones.
+    Raises CheckpointError for a name that is neither known nor on the list of dropped ones.
     """
-    converted: StateDict = {}
-    unknown = []
-    for name, tensor in reference.items():
-        if _matches(name, FOLDED) or _matches(name, DROPPED):
-            continue
-        ours = rename(name)
-        if ours is None:
-            unknown.append(name)
-        else:
-            converted[ours] = tensor
-    if unknown:
-        raise CheckpointError(
-            f"{len(unknown)} tensors are unknown to VARSR, e.g. {', '.join(sorted(unknown)[:3])}; "
-            "this is another model, or a newer release than this one knows"
-        )
-    try:
-        converted |= _folded(reference)
-    except KeyError as error:
-        raise CheckpointError(f"the VARSR checkpoint lacks the tensor {error}") from None
-    return converted
+    return convert_names(
+        reference,
+        RULES.title,
+        rename=_rename,
+        left_out=lambda name: matches(name, FOLDED) or matches(name, DROPPED),
+        fold=_folded,
+    )
 
 
-def rename(name: str) -> str | None:
-    """Our name of a released tensor that is kept as it is; None where there is none."""
-    for pattern, ours in RENAMED:
-        match = re.fullmatch(pattern, name)
-        if match:
-            renamed = match.expand(ours)
-            for theirs, part in RENAMED_PARTS:
-                renamed = renamed.replace(theirs, part)
-            return renamed
-    return None
+def _rename(name: str) -> str | None:
+    renamed = rename(name, RENAMED)
+    for theirs, part in RENAMED_PARTS:
+        renamed = renamed and renamed.replace(theirs, part)
+    return renamed
 
 
-def _matches(name: str, patterns: Mapping[str, str] | Sequence[str]) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
-
-
-def _folded(reference: Mapping[str, Tensor]) -> StateDict:
-    positions = reference["pos_start"][0]
-    classes = F.silu(reference["class_emb.weight"].float())
+def _folded(reference: StateDict) -> StateDict:
+    positions = reference["pos_start"].detach()[0]
+    classes = F.silu(reference["class_emb.weight"].detach().float())
     folded = {
-        "schedule": _schedule(reference["lvl_1L"], positions.shape[0]),
+        "schedule": _schedule(reference["lvl_1L"].detach(), positions.shape[0]),
         "transformer.position_embedding.weight": positions,
         "transformer.head_modulation.weight": _table(reference, "head_nm", classes),
     }
     depth = 0
     while f"blocks.{depth}.attn.mat_qkv.weight" in reference:
         theirs, ours = f"blocks.{depth}", f"transformer.blocks.{depth}"
-        scale = reference[f"{theirs}.attn.scale_mul_1H11"].flatten().float()
+        scale = query_scale(reference[f"{theirs}.attn.scale_mul_1H11"].detach())
         weight, bias = _qkv(reference, f"{theirs}.attn", heads=scale.numel())
         folded |= {
-            f"{ours}.query_scale.weight": scale.clamp(max=MAX_QUERY_SCALE).exp(),
+            f"{ours}.query_scale.weight": scale,
             f"{ours}.qkv.weight": weight,
             f"{ours}.qkv.bias": bias,
             f"{ours}.modulation.weight": _table(reference, theirs, classes),
@@ -150,22 +136,17 @@ def _folded(reference: Mapping[str, Tensor]) -> StateDict:
     return folded
 
 
-def _table(reference: Mapping[str, Tensor], layer: str, classes: Tensor) -> Tensor:
+def _table(reference: StateDict, layer: str, classes: Tensor) -> Tensor:
     """The modulation of every class at once: (classes, outputs) float32."""
-    weight = reference[f"{layer}.ada_lin.1.weight"].float()
-    return F.linear(classes, weight, reference[f"{layer}.ada_lin.1.bias"].float())
+    weight, bias = (reference[f"{layer}.ada_lin.1.{part}"].detach() for part in ("weight", "bias"))
+    return F.linear(classes, weight.float(), bias.float())
 
 
-def _qkv(reference: Mapping[str, Tensor], layer: str, heads: int) -> tuple[Tensor, Tensor]:
-    weight = reference[f"{layer}.mat_qkv.weight"]
-    q_bias, v_bias = reference[f"{layer}.q_bias"], reference[f"{layer}.v_bias"]
-    bias = torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
-    width = weight.shape[1]
-    channels = torch.arange(width).view(heads, -1)
-    # Pairs (0, 1), (2, 3), ... of a head become (0, n), (1, n + 1), ... with n half a head.
-    paired = torch.cat((channels[:, 0::2], channels[:, 1::2]), dim=1).flatten()
-    order = torch.cat((paired, paired + width, torch.arange(2 * width, 3 * width)))
-    return weight[order], bias[order]
+def _qkv(reference: StateDict, layer: str, heads: int) -> tuple[Tensor, Tensor]:
+    names = ("mat_qkv.weight", "q_bias", "v_bias")
+    weight, q_bias, v_bias = (reference[f"{layer}.{name}"].detach() for name in names)
+    order = rotary_order(weight.shape[1], heads)
+    return weight[order], torch.cat((q_bias, behind_zeros(v_bias)))[order]
 
 
 def _schedule(levels: Tensor, prefix_positions: int) -> Tensor:
@@ -178,54 +159,34 @@ def _schedule(levels: Tensor, prefix_positions: int) -> Tensor:
     return sides
 
 
-def check_weights(weights: Mapping[str, Tensor]) -> None:
+def check_weights(weights: StateDict) -> None:
     """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
-    with torch.device("meta"):
-        model = VARSR(infer_config(weights))
-    learned = {name: tensor for name, tensor in weights.items() if name not in SIZE_TENSORS}
-    check_fit("VARSR", model, learned)
-
-
-def fix_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """The dtype a tensor of ours has in a model or a file of `dtype`."""
-    if not tensor.is_floating_point():
-        return tensor.dtype
-    return torch.float32 if FLOAT32.fullmatch(name) else dtype
+    config = infer_config(weights)
+    RULES.check(lambda: VARSR(config), weights)
 
 
 def build_model(
-    weights: Mapping[str, Tensor],
+    weights: StateDict,
     *,
     dtype: torch.dtype = torch.float32,
     attention: AttentionFn = attention,
     operations: ModuleType = nn,
     fingerprint: str = "",
 ) -> VARSR:
-    """A model from converted weights, strictly: nothing missing, nothing left over.
+    """A model from converted weights, strictly: nothing missing, nothing left over."""
+    config = infer_config(weights)
 
-    Tensors that have the right dtype already are used as they are, mapped ones without a copy.
-    """
-    # float16 overflows in the decoders of such tokenizers and turns pictures black.
-    tokenizer_dtype = torch.float32 if dtype == torch.float16 else dtype
-    with torch.device("meta"):
-        model = VARSR(
-            infer_config(weights),
+    def make() -> VARSR:
+        return VARSR(
+            config,
             dtype=dtype,
-            tokenizer_dtype=tokenizer_dtype,
+            tokenizer_dtype=autoencoder_dtype(dtype),
             attention=attention,
             operations=operations,
             fingerprint=fingerprint,
         )
-    tokenizer = ("encoder.", "decoder.", "pre_quantizer.", "post_quantizer.")
-    state = {
-        name: tensor.to(
-            fix_dtype(name, tensor, tokenizer_dtype if name.startswith(tokenizer) else dtype)
-        )
-        for name, tensor in weights.items()
-        if name not in SIZE_TENSORS
-    }
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+
+    return RULES.build(make, weights, dtype)
 
 
 def sized_weights(model: VARSR) -> dict[str, Tensor]:

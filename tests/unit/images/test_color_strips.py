@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers import models
+from helpers.each import each
 from helpers.paths import ROOT
 from varsr_core.images import color_fix
 from varsr_core.images.cielab import to_lightness
@@ -44,17 +45,18 @@ def rows_of(height, width=WIDTH):
     return [range(height)[strip.rows] for strip in strips(height, width)]
 
 
-@pytest.mark.parametrize("pixels", [1, 3 * WIDTH, 16 * WIDTH + 5])
-@pytest.mark.parametrize("height", [96, 51, HALO - 10, 1])
+@each("pixels", [1, 3 * WIDTH, 16 * WIDTH + 5])
+@each("height", [96, 51, HALO - 10, 1])
 @pytest.mark.parametrize("mode", COLOR_MODES)
 def test_strips_give_the_picture_that_the_whole_gives(mode, height, pixels, monkeypatch):
     image = models.picture(height, WIDTH, images=2, seed=1)
     reference = models.picture(height, WIDTH, images=2, seed=2)
     whole = match_colors(image, reference, mode)
     assert len(rows_of(height)) == 1
-    monkeypatch.setattr(color_fix, "STRIP_PIXELS", pixels)
-    assert len(rows_of(height)) > 1 or height <= max(1, pixels // WIDTH)
-    found = match_colors(image, reference, mode)
+    with monkeypatch.context() as patch:
+        patch.setattr(color_fix, "STRIP_PIXELS", pixels)
+        assert len(rows_of(height)) > 1 or height <= max(1, pixels // WIDTH)
+        found = match_colors(image, reference, mode)
     torch.testing.assert_close(found, whole, atol=TOLERANCE[mode], rtol=0)
 
 
@@ -67,7 +69,7 @@ def test_strips_of_many_pictures_follow_one_reference(mode, monkeypatch):
     torch.testing.assert_close(found, torch.cat(expected), atol=TOLERANCE[mode], rtol=0)
 
 
-@pytest.mark.parametrize(("height", "pixels"), [(1, 1), (50, 7 * WIDTH), (51, 17 * WIDTH + 60)])
+@each(("height", "pixels"), [(1, 1), (50, 7 * WIDTH), (51, 17 * WIDTH + 60)])
 def test_strips_hold_each_row_once_and_no_more_than_allowed(height, pixels, monkeypatch):
     monkeypatch.setattr(color_fix, "STRIP_PIXELS", pixels)
     found = rows_of(height)
@@ -89,7 +91,7 @@ def test_small_pictures_are_one_strip():
     assert rows_of(1024, 1024) == [range(1024)]
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.5])
+@each("slope", [0.0, 0.5])
 @pytest.mark.parametrize("mode", ["adain", "lab"])
 def test_moments_of_strips_keep_the_digits_of_a_small_variance(mode, slope, monkeypatch):
     ramp = torch.linspace(0, slope, 203)[:, None]

@@ -19,12 +19,12 @@ from helpers.decoding import (
     small_decoder,
 )
 from helpers.each import each
+from varsr_core.nn.autoencoder import SpatialAttention
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.decode import Decoding, composite
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.tiling.group_norm import own_norm
-from varsr_core.varsr.vqvae import SpatialAttention
 
 pytestmark = pytest.mark.usefixtures("no_gradients", "few_measured", "in_pieces")
 

@@ -47,9 +47,7 @@ def random_canvas(grid, images, channels=2):
     return torch.rand(images, channels, grid.height, grid.width, generator=generator)
 
 
-@pytest.fixture(params=GRIDS, ids=str)
-def grid(request):
-    return grid_of(request.param)
+in_every_grid = each("grid", [grid_of(case) for case in GRIDS])
 
 
 def gaps(starts):
@@ -57,6 +55,7 @@ def gaps(starts):
 
 
 @each("images", [1, 2])
+@in_every_grid
 def test_merge_of_split_is_identity(grid, images):
     canvas = random_canvas(grid, images, channels=3)
     torch.testing.assert_close(grid.merge(grid.split(canvas)), canvas, atol=1e-6, rtol=0)
@@ -107,6 +106,7 @@ def test_canvas_keeps_its_dtype_whatever_that_of_the_tiles(dtype):
     torch.testing.assert_close(canvas, torch.ones_like(canvas), atol=1e-2, rtol=0)
 
 
+@in_every_grid
 def test_crop_cuts_the_tiles_of_these_numbers_in_this_order(grid):
     canvas = random_canvas(grid, 3)
     tiles = grid.split(canvas)
@@ -155,15 +155,18 @@ def test_every_aligned_grid_has_cells(case):
     assert [(y * unit, x * unit) for y, x in grid.cells().positions] == grid.positions
 
 
+@in_every_grid
 def test_neighbours_overlap_by_at_least_what_was_asked(grid):
     for starts in (grid.rows, grid.columns):
         assert all(gap <= grid.tile - grid.overlap for gap in gaps(starts))
 
 
+@in_every_grid
 def test_tiles_start_at_multiples_of_a_token(grid):
     assert all(start % grid.align == 0 for start in (*grid.rows, *grid.columns))
 
 
+@in_every_grid
 def test_tiles_reach_both_borders_and_never_beyond(grid):
     for starts, length in ((grid.rows, grid.height), (grid.columns, grid.width)):
         assert starts[0] == 0
@@ -171,6 +174,7 @@ def test_tiles_reach_both_borders_and_never_beyond(grid):
         assert list(starts) == sorted(set(starts))
 
 
+@in_every_grid
 def test_no_tile_is_superfluous(grid):
     """Aligned tiles that overlap as little as allowed would need as many."""
     for starts, length in ((grid.rows, grid.height), (grid.columns, grid.width)):
@@ -181,12 +185,14 @@ def test_no_tile_is_superfluous(grid):
         assert len(starts) == needed
 
 
+@in_every_grid
 def test_tiles_are_evenly_spaced(grid):
     for starts in (grid.rows, grid.columns):
         if len(starts) > 1:
             assert max(gaps(starts)) - min(gaps(starts)) <= grid.align
 
 
+@in_every_grid
 def test_split_cuts_what_its_positions_say(grid):
     canvas = torch.arange(float(grid.height * grid.width)).view(1, 1, grid.height, grid.width)
     tiles = grid.split(canvas)

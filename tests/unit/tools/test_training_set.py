@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.training_set import best_crops, crops, detail, write_set
+from tools.nano.training_set import best_crops, crops, detail, write_set
 
 
 def noise(height, width, deviation=20):

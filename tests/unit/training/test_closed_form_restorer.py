@@ -13,7 +13,7 @@ from helpers.closed_form import BIG, CASES, CODES, drawn
 from varsr_core.training.closed_form import codes as code_start
 from varsr_core.training.closed_form.prefix import prefix_start
 from varsr_core.training.closed_form.restorer import PARTS, UNSURE, restorer_start
-from varsr_core.training.closed_form.stream_places import LEVEL, places
+from varsr_core.training.closed_form.stream_layout import MARK, StreamLayout
 from varsr_core.training.stages.restorer import ISRLoss
 from varsr_core.training.teacher_forcing import all_hidden
 
@@ -64,7 +64,7 @@ def whole(target):
 
 @torch.no_grad()
 def estimate(model, lq):
-    return model.encode_prefix(lq)[:, :, places(model.config).estimate]
+    return model.encode_prefix(lq)[:, :, StreamLayout.of(model.config).estimate]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != BIG])
@@ -98,16 +98,16 @@ def test_prefix_is_the_best_linear_estimate_of_the_latent(case):
 @torch.no_grad()
 def test_stream_starts_with_estimate_latent_so_far_and_marks_that_balance():
     model, sample = started(BIG).model, started(BIG).held_out
-    seen, where, prefix = [], places(model.config), model.config.prefix_tokens
+    seen, where, prefix = [], StreamLayout.of(model.config), model.config.prefix_tokens
     hook = model.transformer.blocks[0].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     hidden(model, *sample)
     hook.remove()
     wanted = torch.zeros(*seen[0].shape[:2], where.end)
     wanted[:, :prefix, where.estimate] = estimate(model, sample[0])
-    wanted[:, :prefix, where.level(where.scales)] = LEVEL
-    wanted[:, :, where.balance] = -LEVEL
+    wanted[:, :prefix, where.mark(where.scales)] = MARK
+    wanted[:, :, where.balance] = -MARK
     for scale, tokens in enumerate(wanted[:, prefix:].split(counts(model), dim=1)):
-        tokens[:, :, where.level(scale)] = LEVEL
+        tokens[:, :, where.mark(scale)] = MARK
         if scale > 0:
             so_far = model.quantizer.downsample(sample[2].latents[:, scale - 1], scale)
             tokens[:, :, where.words] = so_far
@@ -143,12 +143,12 @@ def test_means_over_whole_cells_are_those_that_the_quantizer_takes():
 @torch.no_grad()
 def test_blocks_find_the_estimate_over_every_token_and_over_its_quarters(case):
     model, (lq, classes, target) = started(case).model, started(case).held_out
-    where, schedule = places(model.config), model.config.schedule
+    where, schedule = StreamLayout.of(model.config), model.config.schedule
     final = schedule.final_side
     prefix = estimate(model, lq).transpose(1, 2).unflatten(2, (final, final))
     stream = hidden(model, lq, classes, target)
     for block in range(model.config.transformer.depth):
-        copies = stream[:, :, where.copy(block)].split(counts(model), dim=1)
+        copies = stream[:, :, where.average(block)].split(counts(model), dim=1)
         factors = []
         for copy, side in zip(copies, schedule.sides, strict=True):
             wanted = over_parts(prefix, side, *PARTS[block % len(PARTS)]).transpose(1, 2)
@@ -186,7 +186,7 @@ def test_model_says_what_was_solved_for(case):
     hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     said = log_likelihoods(model, *sample).split(counts(model), dim=1)
     hook.remove()
-    tokens = seen[0][:, model.config.prefix_tokens :, places(model.config).evidence]
+    tokens = seen[0][:, model.config.prefix_tokens :, StreamLayout.of(model.config).evidence]
     codes = model.quantizer.codebook.weight
     for guess, found, evidence in zip(
         guesses, said, tokens.split(counts(model), dim=1), strict=True
@@ -248,7 +248,7 @@ def test_only_what_the_way_through_the_restorer_needs_is_set():
     changed = {name for name, t in after.items() if not torch.equal(t, found.drawn[name])}
     parts = ("prefix_encoder.", "word_embed.", "transformer.")
     assert all(name.startswith(parts) for name in changed)
-    evidence = after["transformer.head.weight"][:, places(found.model.config).evidence]
+    evidence = after["transformer.head.weight"][:, StreamLayout.of(found.model.config).evidence]
     assert not evidence.any(), "logits read the guess alone"
     for block in range(found.model.config.transformer.depth):
         name = f"transformer.blocks.{block}.qkv.weight"

@@ -7,7 +7,7 @@ from PIL import Image
 
 from helpers.paths import KITTEN
 from helpers.training import SIZES, decibels
-from varsr_core.training.closed_form.tokenizer import fits, linear_start
+from varsr_core.training.closed_form.tokenizer import linear_start, tokenizer_fits
 from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.stages.tokenizer import TokenizerSettings
 from varsr_core.varsr.config import TokenizerConfig
@@ -76,7 +76,7 @@ def test_pictures_not_seen_are_reconstructed_at_once(case):
     model = model_of(case)
     seen, held_out = crops(model)
     assert decibels(model, held_out) < 15
-    assert fits(model.config.tokenizer)
+    assert tokenizer_fits(model.config.tokenizer)
     linear_start(model, seen, DEVIATION)
     assert decibels(model, held_out) > 26
     assert decibels(model, held_out) > decibels(model, seen) - 1
@@ -110,7 +110,7 @@ def test_brightness_and_contrast_come_through_the_norms():
 @pytest.mark.parametrize("case", NOT_FITTING)
 def test_sizes_without_room_do_not_fit(case):
     tokenizer = {**SIZES["tokenizer"], **NOT_FITTING[case]}
-    assert not fits(TokenizerConfig(**tokenizer))
+    assert not tokenizer_fits(TokenizerConfig(**tokenizer))
 
 
 def test_result_depends_on_the_model_and_the_pictures_alone():

@@ -1,12 +1,13 @@
 """The configuration file of a training run."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from helpers.paths import NANO
 from varsr_core.errors import InputError
-from varsr_core.training.closed_form.tokenizer import fits
+from varsr_core.training.closed_form.tokenizer import tokenizer_fits
 from varsr_core.training.config import read_config
 from varsr_core.training.data.degradation import DegradationSettings, OrderSettings
 from varsr_core.training.loop import LoopSettings
@@ -61,6 +62,23 @@ def test_faults_are_named(read, values, words):
         read(values)
 
 
+def test_recipes_are_found_by_their_name_and_under_their_old_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("nano", "nano.json", "varsr_core/training/nano.json"):
+        assert read_config(Path(name)).sizes["schedule"] == [1, 2, 3, 5, 8, 12, 16], name
+
+
+def test_a_file_goes_before_a_recipe_of_its_name(read, tmp_path):
+    read({"seed": 5})
+    (tmp_path / "run.json").rename(tmp_path / "nano.json")
+    assert read_config(tmp_path / "nano.json").seed == 5
+
+
+def test_neither_file_nor_recipe_is_named_with_the_recipes(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json is no file, and none of the recipes: nano"):
+        read_config(tmp_path / "none.json")
+
+
 @pytest.fixture
 def default_sizes():
     return config_from_json(read_config(NANO).sizes)
@@ -73,7 +91,7 @@ def test_default_model_of_the_pack_fits_its_file_size_in_half_precision(default_
 
 
 def test_default_models_tokenizer_can_start_from_solved_weights(default_sizes):
-    assert fits(default_sizes.tokenizer)
+    assert tokenizer_fits(default_sizes.tokenizer)
 
 
 def test_groups_of_the_norms_are_the_released_ones_unless_given(default_sizes):

@@ -1,4 +1,4 @@
-"""The judge of decoded pictures: who learns what from whom."""
+"""The discriminator of decoded pictures: who learns what from whom."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from helpers.closed_form import batch_of, drawn
 from varsr_core.training.losses.discriminator import Discriminator, adversarial_losses
-from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, SightLoss
+from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, PrefixDecoderLoss
 
 WIDTHS = [3, 6]
 
@@ -24,37 +24,40 @@ def gradients(loss, wanted):
 
 
 def test_neither_loss_teaches_the_other_side():
-    judge = Discriminator(WIDTHS)
+    discriminator = Discriminator(WIDTHS)
     decoded, real = maps(0, True), maps(1, False)
     for m in decoded:
         m.requires_grad_(True)
-    fooling, judging = adversarial_losses(judge, decoded, real)
+    fooling, telling = adversarial_losses(discriminator, decoded, real)
     assert all(gradients(fooling, decoded))
-    assert not any(gradients(fooling, list(judge.parameters())))
-    assert any(gradients(judging, list(judge.parameters())))
-    assert not any(gradients(judging, decoded))
+    assert not any(gradients(fooling, list(discriminator.parameters())))
+    assert any(gradients(telling, list(discriminator.parameters())))
+    assert not any(gradients(telling, decoded))
 
 
 def test_losses_are_the_hinge_and_the_mean_score_over_maps_and_positions():
-    judge = Discriminator(WIDTHS)
+    discriminator = Discriminator(WIDTHS)
     decoded, real = maps(0, True), maps(1, False)
-    fooling, judging = adversarial_losses(judge, decoded, real)
-    fake, true = judge(decoded), judge(real)
+    fooling, telling = adversarial_losses(discriminator, decoded, real)
+    fake, true = discriminator(decoded), discriminator(real)
     assert fooling.item() == pytest.approx(-(fake[0].mean() + fake[1].mean()).item() / 2, abs=1e-6)
     hinges = [F.relu(1 + f).mean() + F.relu(1 - t).mean() for f, t in zip(fake, true, strict=True)]
-    assert judging.item() == pytest.approx((hinges[0] + hinges[1]).item() / 2)
+    assert telling.item() == pytest.approx((hinges[0] + hinges[1]).item() / 2)
 
 
-def test_judge_learns_to_tell_and_fooling_it_makes_maps_alike():
-    judge = Discriminator(WIDTHS)
-    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-3)
+def test_discriminator_learns_to_tell_and_fooling_it_makes_maps_alike():
+    discriminator = Discriminator(WIDTHS)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
     for step in range(40):
         optimizer.zero_grad()
-        _, judging = adversarial_losses(judge, maps(2 * step, True), maps(2 * step + 1, False))
-        judging.backward()
+        decoded, real = maps(2 * step, True), maps(2 * step + 1, False)
+        _, telling = adversarial_losses(discriminator, decoded, real)
+        telling.backward()
         optimizer.step()
-    assert judging < 0.2
-    fooled_by = [adversarial_losses(judge, maps(999, kind), maps(1, False))[0] for kind in (0, 1)]
+    assert telling < 0.2
+    fooled_by = [
+        adversarial_losses(discriminator, maps(999, kind), maps(1, False))[0] for kind in (0, 1)
+    ]
     assert fooled_by[0] < fooled_by[1] - 1, "real maps please it more than smooth ones"
 
 
@@ -69,12 +72,12 @@ def features(pictures):
     return [pictures, F.avg_pool2d(pictures, 2)]
 
 
-@pytest.mark.parametrize("kind", [DecoderLoss, SightLoss])
-def test_stages_weigh_the_judges_view_and_train_it(kind):
+@pytest.mark.parametrize("kind", [DecoderLoss, PrefixDecoderLoss])
+def test_stages_weigh_the_adversarial_loss_and_train_the_discriminator(kind):
     found = drawn("2 pixels a token")
     settings = DecoderSettings(adversarial=0.5, own_share=1.0)
     module = kind(found.model, settings, features)
-    assert module.trained()[-1] is module.judge
+    assert module.trained()[-1] is module.discriminator
     plain = kind(found.model, DecoderSettings(own_share=1.0), features)
     losses, wanted = module(*batch_of(found, 4)), plain(*batch_of(found, 4))
     for name in ("pixels", "perceptual"):
@@ -83,7 +86,7 @@ def test_stages_weigh_the_judges_view_and_train_it(kind):
     torch.testing.assert_close(losses["loss"], total)
 
 
-def test_without_features_or_weight_there_is_no_judge():
+def test_without_features_or_weight_there_is_no_discriminator():
     model = drawn("2 pixels a token").model
-    assert DecoderLoss(model, DecoderSettings(adversarial=0.5)).judge is None
-    assert DecoderLoss(model, DecoderSettings(), features).judge is None
+    assert DecoderLoss(model, DecoderSettings(adversarial=0.5)).discriminator is None
+    assert DecoderLoss(model, DecoderSettings(), features).discriminator is None

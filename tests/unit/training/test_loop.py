@@ -12,7 +12,6 @@ from varsr_core.checkpoint import load_checkpoint
 from varsr_core.errors import CheckpointError
 from varsr_core.training.loop import LOG_FILE, STATE_FILE, Loop, LoopSettings
 from varsr_core.training.new_model import config_from_json, new_model
-from varsr_core.training.samples import Sampling
 from varsr_core.training.stages.encoded_target import encode_target
 from varsr_core.training.stages.restorer import ISRLoss
 from varsr_core.training.stages.tokenizer import TokenizerLoss, TokenizerSettings, revive_codes
@@ -71,7 +70,7 @@ def test_parts_take_their_share_of_the_learning_rate_also_when_resumed(tmp_path)
 
     def loop_of():
         parts = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
-        loop = Loop(parts, settings, tmp_path, lambda: None, shares=[0.1, 1.0, 0.1])
+        loop = Loop(parts, settings, tmp_path, lambda: None, rate_factors=[0.1, 1.0, 0.1])
         return loop, lambda step, generator: {
             "loss": sum(p.sum() for part in parts for p in part.parameters())
         }
@@ -239,7 +238,7 @@ def test_four_pictures_are_learned_by_heart_and_refined_closer(tmp_path):
     settings = SampleSettings(guidance=0.0)
     wanted = model.encode_latent(shown)
     latents, decoded = [], []
-    with torch.no_grad(), Sampling(model):
+    with torch.no_grad():
         restorer = VARSRRestorer(model, settings, RefineSettings(guidance=0.0))
         state = restorer.start(lq, models.own_seeds(4))
         for k in range(restorer.steps):

@@ -14,8 +14,8 @@ from helpers import models
 from helpers.paths import ROOT
 from helpers.training import SIZES, decibels, losses, pictures, settings, trained
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.training import run as training_run
-from varsr_core.training.closed_form.tokenizer import fits
+from varsr_core.training import closed_form
+from varsr_core.training.closed_form.tokenizer import tokenizer_fits
 from varsr_core.training.config import TrainingConfig
 from varsr_core.training.new_model import config_from_json
 from varsr_core.training.run import MODEL_FILE, Training
@@ -65,9 +65,9 @@ def test_run_broken_in_each_stage_ends_like_an_unbroken_one(folder, tmp_path, si
         training = Training(chosen, broken, [folder], [])
         original = training._loop
 
-        def stopping(name, *given, stage=stage, original=original):
-            loop = original(name, *given)
-            if name == stage:
+        def stopping(row, *given, stage=stage, original=original):
+            loop = original(row, *given)
+            if row.name == stage:
                 run = loop.run
 
                 def until_two(step, deadline):
@@ -97,7 +97,7 @@ def test_deadline_saves_and_stops_between_steps(folder, tmp_path):
 
 def test_crops_are_shrunk_as_configured(folder, tmp_path):
     training = Training(config(zoom=0.5), tmp_path / "run", [folder], [])
-    assert training._pictures().zoom == 0.5
+    assert training.context.data.folder().zoom == 0.5
 
 
 @pytest.fixture
@@ -109,15 +109,15 @@ def solved(monkeypatch):
         calls.append(1)
         return linear_start(*given)
 
-    linear_start = training_run.linear_start
-    monkeypatch.setattr(training_run, "linear_start", spy)
+    linear_start = closed_form.linear_start
+    monkeypatch.setattr(closed_form, "linear_start", spy)
     return calls
 
 
 def test_only_a_new_model_with_room_starts_from_solved_weights(folder, tmp_path, solved):
     only = {"tokenizer": settings(2)}
-    assert fits(config_from_json(FITTING).tokenizer)
-    assert not fits(config_from_json(SIZES).tokenizer)
+    assert tokenizer_fits(config_from_json(FITTING).tokenizer)
+    assert not tokenizer_fits(config_from_json(SIZES).tokenizer)
     Training(TrainingConfig(sizes=SIZES, **only), tmp_path / "none", [folder], []).run()
     assert len(solved) == 0
     new = TrainingConfig(sizes=FITTING, **only)
@@ -215,8 +215,10 @@ from pathlib import Path
 from varsr_core.training import __main__ as command, run
 
 class Watched(run.Training):
-    def _tokenizer(self, *given):  # the next stage begins by making the models equal
-        done = super()._tokenizer(*given)
+    def _train(self, stage, *given):  # the next stage begins by making the models equal
+        done = super()._train(stage, *given)
+        if stage.name != "tokenizer":
+            return done
         digest = hashlib.blake2b()
         for tensor in self.model.state_dict().values():
             digest.update(tensor.numpy().tobytes())

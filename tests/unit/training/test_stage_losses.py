@@ -7,12 +7,11 @@ from helpers import models
 from helpers.closed_form import batch_of, drawn
 from helpers.each import each
 from varsr_core.training.closed_form.prefix import prefix_start
-from varsr_core.training.closed_form.prefix_stage import PrefixLoss, estimated_latent
-from varsr_core.training.closed_form.visible_target import VisibleTarget
-from varsr_core.training.samples import Sampling
 from varsr_core.training.stages import decoder as decoder_stage
-from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, SightLoss
+from varsr_core.training.stages.decoder import DecoderLoss, DecoderSettings, PrefixDecoderLoss
 from varsr_core.training.stages.encoded_target import encode_target
+from varsr_core.training.stages.prefix import PrefixLoss, estimated_latent
+from varsr_core.training.stages.visible_target import VisibleTarget
 from varsr_core.varsr.refiner import RESIDUAL_SCALE
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
@@ -76,12 +75,10 @@ def decoder_loss(found, **given):
 
 @torch.no_grad()
 def unrefined(model, lq, guidance):
-    with Sampling(model):
-        sampling = SampleSettings(guidance=guidance)
-        restorer = VARSRRestorer(model, sampling, RefineSettings(strength=0.0))
-        state = restorer.start(lq, models.own_seeds(len(lq)))
-        for k in range(restorer.steps):
-            restorer.step(state, k)
+    restorer = VARSRRestorer(model, SampleSettings(guidance=guidance), RefineSettings(strength=0.0))
+    state = restorer.start(lq, models.own_seeds(len(lq)))
+    for k in range(restorer.steps):
+        restorer.step(state, k)
     return state.latent
 
 
@@ -95,10 +92,8 @@ def test_decoder_is_shown_what_the_restorer_makes_at_the_guidance(guidance, monk
     )
     module, latents = decoder_loss(found, guidance=guidance, own_share=0.0)
     lq, target, generator = batch_of(found, 8)
-    training_attention = found.model.transformer.blocks[0].attention
     for _ in range(2):
         module(lq, target, generator)
-    assert found.model.transformer.blocks[0].attention is training_attention
     wanted, other = (unrefined(found.model, lq, g) for g in (guidance, 3.0 - guidance))
     refined = [latent - wanted for latent in latents]
     assert all(residual.abs().max() < 1.01 * RESIDUAL_SCALE for residual in refined)
@@ -153,7 +148,7 @@ def test_losses_of_pictures_add_up():
 def test_sight_looks_at_the_decoded_estimate_and_holds_it_to_the_latent():
     found = drawn(CASE)
     prefix_start(found.model, found.samples)
-    module, latents = SightLoss(found.model, DecoderSettings(own_share=0.25)), []
+    module, latents = PrefixDecoderLoss(found.model, DecoderSettings(own_share=0.25)), []
     decode = found.model.decode_unclamped
     found.model.decode_unclamped = lambda latent: latents.append(latent) or decode(latent)
     lq, target, generator = batch_of(found, 8)
@@ -164,20 +159,20 @@ def test_sight_looks_at_the_decoded_estimate_and_holds_it_to_the_latent():
     error = (estimate - wanted).square().mean() / wanted.square().mean()
     torch.testing.assert_close(losses["error"], error)
     rest = losses["pixels"] + losses["perceptual"]
-    torch.testing.assert_close(losses["loss"], rest + decoder_stage.ANCHOR * error)
+    torch.testing.assert_close(losses["loss"], rest + decoder_stage.ESTIMATE_WEIGHT * error)
 
 
 def test_sight_teaches_prefix_and_decoder_to_show_more():
     found = drawn(CASE)
     prefix_start(found.model, found.samples)
-    module = SightLoss(found.model, DecoderSettings())
+    module = PrefixDecoderLoss(found.model, DecoderSettings())
     shown = descend(module, lambda number: batch_of(found, 16, number), 40, 2e-3)
     assert sum(shown[-5:]) < 0.9 * sum(shown[:5])
 
 
 def test_sight_and_decoder_take_batches_of_own_latents_alone():
     found = drawn(CASE)
-    losses = SightLoss(found.model, DecoderSettings(own_share=1.0))(*batch_of(found, 4))
+    losses = PrefixDecoderLoss(found.model, DecoderSettings(own_share=1.0))(*batch_of(found, 4))
     assert "error" not in losses
 
 

@@ -8,9 +8,7 @@ from helpers import models
 from helpers.closed_form import roomy_sizes
 from helpers.training import losses, pictures, settings, trained
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.training import run as training_run
-from varsr_core.training.closed_form.restorer import restorer_fits
-from varsr_core.training.closed_form.tokenizer import fits
+from varsr_core.training import closed_form, stage_table
 from varsr_core.training.config import TrainingConfig
 from varsr_core.training.loop import Loop
 from varsr_core.training.new_model import config_from_json
@@ -39,7 +37,7 @@ def folder(tmp_path):
 @pytest.fixture(autouse=True)
 def few_pairs(monkeypatch):
     """Enough to run; what comes of more is for the tests of the starts."""
-    monkeypatch.setattr(training_run, "START_PAIRS", FEW_PAIRS)
+    monkeypatch.setattr(stage_table, "START_PAIRS", FEW_PAIRS)
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ def solved(monkeypatch):
     """Names of the starts that were solved for, in their order."""
     calls = []
     for name in ("linear_start", "prefix_start", "restorer_start"):
-        original = getattr(training_run, name)
+        original = getattr(closed_form, name)
 
         def spy(*given, name=name, original=original):
             if name != "linear_start":
@@ -55,7 +53,7 @@ def solved(monkeypatch):
             calls.append(name)
             return original(*given)
 
-        monkeypatch.setattr(training_run, name, spy)
+        monkeypatch.setattr(closed_form, name, spy)
     return calls
 
 
@@ -178,8 +176,8 @@ def test_a_pretrained_model_keeps_its_weights(folder, tmp_path, solved):
 
 def test_sizes_without_room_are_trained_from_drawn_weights(folder, tmp_path, solved):
     narrow = roomy_sizes(mlp_width=48)
-    assert fits(config_from_json(narrow).tokenizer)
-    assert not restorer_fits(config_from_json(narrow))
+    starts = closed_form.closed_form_starts(config_from_json(narrow))
+    assert (starts.tokenizer is None, starts.restorer is None) == (False, True)
     run(config(steps=1, sizes=narrow), tmp_path / "run", folder)
     assert solved == ["linear_start"]
     assert not (tmp_path / "run" / "prefix").exists()

@@ -19,6 +19,7 @@ from helpers.upscaling import (
     restorer,
     unbroken,
 )
+from varsr_core.nn.autoencoder import Decoder
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.consistency import Overlaps
@@ -28,7 +29,6 @@ from varsr_core.varsr.quantizer import Quantizer
 from varsr_core.varsr.refiner import Refiner
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.transformer import Block, Transformer
-from varsr_core.varsr.vqvae import Decoder
 
 # Progress, cancelling, memory
 

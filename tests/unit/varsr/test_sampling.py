@@ -358,7 +358,7 @@ def tensors_of(state):
     return [*held, *state.latents, *state.token_ids]
 
 
-@pytest.mark.parametrize("k", range(4))
+@each("k", range(4))
 @pytest.mark.parametrize("where", ["in the transformer", "behind it", "when all is done"])
 def test_a_failed_scale_is_wound_back_and_done_again_to_the_bit(
     model, four, settings, k, where, monkeypatch

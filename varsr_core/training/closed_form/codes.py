@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...nn.least_squares import LeastSquares
 from ...varsr.model import VARSR
+from ...varsr.transformer import Block
+from ..stages.encoded_target import EncodedPair
 from ..teacher_forcing import all_hidden
-from .stream_places import LEVEL, Places, Sample
+from .stream_layout import MARK, StreamLayout
 
 GATE = 24.0  # how far below zero a closed gelu is held, in deviations of what it carries
 CODE_SIZE = 4.0  # of the estimate of the code in the stream, at the scale where it is largest
@@ -39,15 +41,17 @@ class Guess:
     bias: Tensor
 
 
-def code_start(model: VARSR, where: Places, samples: Sequence[Sample]) -> None:
-    """Last MLP: gates, open at one scale each, give each scale its own guess. Head: its logits."""
+def code_start(model: VARSR, layout: StreamLayout, batches: Sequence[EncodedPair]) -> None:
+    """Sets the last MLP, whose gates open at one scale each, to the scale's guess, and the head to
+    the logits of the codes near it.
+    """
     transformer, codes = model.transformer, model.quantizer.codebook.weight
     schedule = model.config.schedule
     counts = [side * side for side in schedule.sides]
-    inputs = _inputs_of_last_mlp(model, samples).split(counts, dim=1)
-    ids = torch.cat([target.token_ids for _, _, target in samples]).split(counts, dim=1)
-    left = _left(model, samples)
-    evidence = [tokens[:, :, where.evidence].flatten(0, 1) for tokens in inputs]
+    inputs = _inputs_of_last_mlp(model, batches).split(counts, dim=1)
+    ids = torch.cat([target.token_ids for _, _, target in batches]).split(counts, dim=1)
+    left = _left(model, batches)
+    evidence = [tokens[:, :, layout.evidence].flatten(0, 1) for tokens in inputs]
     guesses = [
         _guess(rows, wanted.flatten(), rest.flatten(0, 1), codes)
         for rows, wanted, rest in zip(evidence, ids, left, strict=True)
@@ -57,41 +61,41 @@ def code_start(model: VARSR, where: Places, samples: Sequence[Sample]) -> None:
     height = CODE_SIZE / sizes.max()
     block = transformer.blocks[-1]
     for scale, tokens in enumerate(inputs):
-        mark = tokens[:, :, where.level(scale)].mean().item()
-        _set_gates(block, where, scale, affines[scale], sizes[scale], mark, height)
-    lq, classes, target = samples[0]
+        mark = tokens[:, :, layout.mark(scale)].mean().item()
+        _set_gates(block, layout, scale, affines[scale], sizes[scale], mark, height)
+    lq, classes, target = batches[0]
     hidden = all_hidden(model, model.encode_prefix(lq), target.latents.unbind(1), classes)
     hidden = F.layer_norm(hidden, hidden.shape[-1:])
     shared = guesses[-1].bias  # exact where half of all tokens are; elsewhere marks waver a little
-    transformer.head.weight[:, : where.end] = 0
-    transformer.head.weight[:, where.code] = codes / height
+    transformer.head.weight[:, : layout.end] = 0
+    transformer.head.weight[:, layout.code] = codes / height
     transformer.head.bias.copy_(shared)
     for scale, tokens in enumerate(hidden.split(counts, dim=1)):
-        mark = tokens[:, :, where.level(scale)].mean()
-        transformer.head.weight[:, where.level(scale)] = (guesses[scale].bias - shared) / mark
-        gates = slice(2 * where.channels * scale, 2 * where.channels * (scale + 1))
-        block.fc2.weight[where.code, gates] *= LEVEL / mark  # what the last norm divides by
-    transformer.head.weight[:, where.empty] = -transformer.head.weight[:, : where.end].sum(dim=1)
+        mark = tokens[:, :, layout.mark(scale)].mean()
+        transformer.head.weight[:, layout.mark(scale)] = (guesses[scale].bias - shared) / mark
+        gates = slice(2 * layout.channels * scale, 2 * layout.channels * (scale + 1))
+        block.fc2.weight[layout.code, gates] *= MARK / mark  # what the last norm divides by
+    transformer.head.weight[:, layout.empty] = -transformer.head.weight[:, : layout.end].sum(dim=1)
 
 
-def _inputs_of_last_mlp(model: VARSR, samples: Sequence[Sample]) -> Tensor:
+def _inputs_of_last_mlp(model: VARSR, batches: Sequence[EncodedPair]) -> Tensor:
     """Of the tokens of all scales: (N, tokens, D), behind norm and modulation."""
     seen: list[Tensor] = []
     layer = model.transformer.blocks[-1].fc1
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     tokens = model.config.schedule.num_tokens
     kept = []
-    for lq, classes, target in samples:
+    for lq, classes, target in batches:
         all_hidden(model, model.encode_prefix(lq), target.latents.unbind(1), classes)
         kept.append(seen.pop()[:, -tokens:])
     hook.remove()
     return torch.cat(kept)
 
 
-def _left(model: VARSR, samples: Sequence[Sample]) -> list[Tensor]:
+def _left(model: VARSR, batches: Sequence[EncodedPair]) -> list[Tensor]:
     """What each scale's codes are to come close to: (N, side * side, C) of every scale."""
-    latents = torch.cat([target.latents for _, _, target in samples])
-    whole = latents[:, -2] + torch.cat([target.rest for _, _, target in samples])
+    latents = torch.cat([target.latents for _, _, target in batches])
+    whole = torch.cat([target.whole for _, _, target in batches])
     before = (torch.zeros_like(whole), *latents[:, :-1].unbind(1))
     return [model.quantizer.downsample(whole - total, k) for k, total in enumerate(before)]
 
@@ -123,8 +127,8 @@ def _sizes(affine: Tensor, evidence: Sequence[Tensor]) -> Tensor:
 
 
 def _set_gates(
-    block: nn.Module,
-    where: Places,
+    block: Block,
+    layout: StreamLayout,
     scale: int,
     affine: Tensor,
     size: Tensor,
@@ -135,15 +139,15 @@ def _set_gates(
 
     affine: (C, evidence + 1); size: (C,) of what it gives; height: factor that the code gets
     """
-    channels, evidence = where.channels, where.evidence
+    channels, evidence = layout.channels, layout.evidence
     unit = affine / size[:, None]
     for sign, first in ((1, 2 * channels * scale), (-1, channels * (2 * scale + 1))):
         rows = torch.arange(first, first + channels)
         block.fc1.weight[rows] = 0
         block.fc1.weight[rows[:, None], evidence] = sign * unit[:, :-1]
-        for other in range(where.scales + 1):
-            block.fc1.weight[rows, where.level(other)] = 0 if other == scale else -GATE / mark
-        block.fc1.weight[rows, where.empty] = where.scales * GATE / mark
+        for other in range(layout.scales + 1):
+            block.fc1.weight[rows, layout.mark(other)] = 0 if other == scale else -GATE / mark
+        block.fc1.weight[rows, layout.empty] = layout.scales * GATE / mark
         block.fc1.bias[rows] = sign * unit[:, -1]
         block.fc2.weight[:, rows] = 0
-        block.fc2.weight[where.code, rows] = sign * height * size.diag()
+        block.fc2.weight[layout.code, rows] = sign * height * size.diag()

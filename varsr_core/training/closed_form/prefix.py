@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from ...nn.least_squares import LeastSquares
 from ...varsr.model import VARSR
-from ..stages.encoded_target import EncodedTarget
-from .stream_places import Sample, clear_rows, places
+from ...varsr.prefix_encoder import PrefixEncoder
+from ..stages.encoded_target import EncodedPair
+from .layers import clear_rows
+from .stream_layout import StreamLayout
 from .tokenizer import principal_components
 
 KEPT_SHARE = 4  # of the last prefix width: a half for pairs, and half of that left drawn
@@ -28,12 +30,12 @@ def prefix_fits(widths: Sequence[int], channels: int) -> bool:
 
 
 @torch.no_grad()
-def prefix_start(model: VARSR, samples: Sequence[Sample]) -> None:
+def prefix_start(model: VARSR, batches: Sequence[EncodedPair]) -> None:
     """Prefix encoder: the pixels of a cell in pairs, their principal components, then the best
-    linear estimate of the latent; model and samples as for restorer_start().
+    linear estimate of the latent; model and batches as for restorer_start().
     """
-    encoder, where = model.prefix_encoder, places(model.config)
-    pictures = samples[0][0] * 2 - 1
+    encoder, layout = model.prefix_encoder, StreamLayout.of(model.config)
+    pictures = batches[0][0] * 2 - 1
     cell = model.config.tile_size // model.config.schedule.final_side
     kept = min(model.config.transformer.prefix_widths[-1] // KEPT_SHARE, RGB * cell * cell)
     basis, sizes = principal_components(_unshuffled(pictures, cell), kept)
@@ -50,30 +52,25 @@ def prefix_start(model: VARSR, samples: Sequence[Sample]) -> None:
             unfold = torch.einsum("bk,bcyx->kcyx", (basis / sizes.sqrt()).cpu(), unfold)
         _pair(halving, unfold)
         channels = len(unfold)
-    squares = LeastSquares(9 * channels, where.channels)
-    for lq, _, target in samples:
+    squares = LeastSquares(9 * channels, layout.channels)
+    for lq, _, target in batches:
         paired = _before_last(encoder, lq * 2 - 1)
         features = paired[:, :channels] - paired[:, channels : 2 * channels]
         rows = F.unfold(features, 3, padding=1).transpose(1, 2).flatten(0, 1)
-        squares.add(rows, _whole(target).flatten(2).transpose(1, 2).flatten(0, 1))
+        squares.add(rows, target.whole.flatten(2).transpose(1, 2).flatten(0, 1))
     weight, bias = squares.solve()
-    clear_rows(encoder.conv_out, where.end)
+    clear_rows(encoder.conv_out, layout.end)
     weight = weight.reshape(-1, channels, 3, 3).to(encoder.conv_out.weight)
-    encoder.conv_out.weight[where.estimate, :channels] = weight
-    encoder.conv_out.weight[where.estimate, channels : 2 * channels] = -weight
-    encoder.conv_out.bias[where.estimate] = bias.to(encoder.conv_out.bias)
+    encoder.conv_out.weight[layout.estimate, :channels] = weight
+    encoder.conv_out.weight[layout.estimate, channels : 2 * channels] = -weight
+    encoder.conv_out.bias[layout.estimate] = bias.to(encoder.conv_out.bias)
 
 
-def _before_last(encoder: nn.Module, pictures: Tensor) -> Tensor:
+def _before_last(encoder: PrefixEncoder, pictures: Tensor) -> Tensor:
     x = F.silu(encoder.conv_in(pictures))
     for convolution in encoder.blocks:
         x = F.silu(convolution(x))
     return x
-
-
-def _whole(target: EncodedTarget) -> Tensor:
-    """The latent that was encoded: (N, C, S, S)."""
-    return target.latents[:, -2] + target.rest
 
 
 def _unshuffled(pictures: Tensor, cell: int) -> Tensor:
@@ -96,8 +93,7 @@ def _pair(convolution: nn.Conv2d, kernel: Tensor) -> None:
     """
     wide, narrow = kernel.shape[:2]
     paired = convolution.in_channels != narrow
-    convolution.weight[: 2 * wide] = 0
-    convolution.bias[: 2 * wide] = 0
+    clear_rows(convolution, 2 * wide)
     for sign, first in ((1, 0), (-1, wide)):
         rows = convolution.weight[first : first + wide]
         rows[:, :narrow] = sign * kernel.to(rows)

@@ -7,7 +7,7 @@ the area of its token, or over a quarter of it; the last MLP turns that, scale b
 guess of what is left of the latent, and the head into logits of the codes near it. Training then
 starts from a linear restorer with honest doubt, and learns what is not linear.
 
-The residual stream is given places: see stream_places.py.
+Which channels of the residual stream hold what: see stream_layout.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...nn.rope import BASE, GRID
 from ...varsr.config import VARSRConfig
 from ...varsr.model import VARSR
+from ...varsr.transformer import Block
+from ..stages.encoded_target import EncodedPair
 from .codes import code_start
+from .layers import clear_rows
 from .prefix import prefix_fits
-from .stream_places import LEVEL, Places, Sample, clear_rows, places
+from .stream_layout import MARK, StreamLayout
 
 KERNEL_RIDGE = 1e-3  # of the squared amplitudes of a kernel, keeps it from growing without end
 UNSURE = 0.3  # height of the logits of quality classes that were not solved for
@@ -38,7 +41,7 @@ def restorer_fits(config: VARSRConfig) -> bool:
     transformer = config.transformer
     channels = config.tokenizer.latent_channels
     return (
-        places(config).end <= transformer.width
+        StreamLayout.of(config).end <= transformer.width
         and prefix_fits(transformer.prefix_widths, channels)
         and transformer.head_dim >= max(channels, 4 * (UNTURNED + 2))
         and 2 * channels * config.schedule.num_scales <= transformer.mlp_width
@@ -46,14 +49,14 @@ def restorer_fits(config: VARSRConfig) -> bool:
 
 
 @torch.no_grad()
-def restorer_start(model: VARSR, samples: Sequence[Sample]) -> None:
+def restorer_start(model: VARSR, batches: Sequence[EncodedPair]) -> None:
     """Sets embeddings, one head a block, the last MLP and the head, behind prefix_start().
 
     model:   restorer_fits(), its tokenizer trained
-    samples: batches of some hundred pictures in all, of the first quality class
+    batches: batches of some hundred pictures in all, of the first quality class
     """
-    where = places(model.config)
-    _set_marks(model, where)
+    layout = StreamLayout.of(model.config)
+    _set_marks(model, layout)
     schedule, head = model.config.schedule, model.config.transformer.head_dim
     final = schedule.final_side
     kernels = {
@@ -63,13 +66,13 @@ def restorer_start(model: VARSR, samples: Sequence[Sample]) -> None:
     for number, block in enumerate(model.transformer.blocks):
         rows, columns = PARTS[number % len(PARTS)]
         pairs = list(zip(kernels[rows], kernels[columns], strict=True))
-        _set_attention(block, where, where.copy(number), pairs)
-    code_start(model, where, samples)
+        _set_attention(block, layout, layout.average(number), pairs)
+    code_start(model, layout, batches)
     width = model.config.transformer.width
     model.transformer.head_modulation.weight[1:, :width] = UNSURE - 1
 
 
-def _set_marks(model: VARSR, where: Places) -> None:
+def _set_marks(model: VARSR, layout: StreamLayout) -> None:
     """Every token says which scale it is of; tokens of maps say the latent so far."""
     transformer = model.transformer
     for table in (
@@ -77,22 +80,22 @@ def _set_marks(model: VARSR, where: Places) -> None:
         transformer.position_embedding,
         transformer.scale_embedding,
     ):
-        table.weight[:, : where.end] = 0
+        table.weight[:, : layout.end] = 0
     prefix = transformer.prefix_tokens
-    transformer.position_embedding.weight[:, where.balance] = -LEVEL
-    transformer.position_embedding.weight[:prefix, where.level(where.scales)] = LEVEL
-    transformer.position_embedding.weight[prefix, where.level(0)] = LEVEL
-    transformer.scale_embedding.weight[1:, where.balance] = -LEVEL
-    for scale in range(1, where.scales):
-        transformer.scale_embedding.weight[scale, where.level(scale)] = LEVEL
-    clear_rows(model.word_embed, where.end)
-    model.word_embed.weight[where.words] = torch.eye(where.channels).to(model.word_embed.weight)
+    transformer.position_embedding.weight[:, layout.balance] = -MARK
+    transformer.position_embedding.weight[:prefix, layout.mark(layout.scales)] = MARK
+    transformer.position_embedding.weight[prefix, layout.mark(0)] = MARK
+    transformer.scale_embedding.weight[1:, layout.balance] = -MARK
+    for scale in range(1, layout.scales):
+        transformer.scale_embedding.weight[scale, layout.mark(scale)] = MARK
+    clear_rows(model.word_embed, layout.end)
+    model.word_embed.weight[layout.words] = torch.eye(layout.channels).to(model.word_embed.weight)
 
 
 def _set_attention(
-    block: nn.Module, where: Places, copy: slice, kernels: list[tuple[Tensor, Tensor]]
+    block: Block, layout: StreamLayout, average: slice, kernels: list[tuple[Tensor, Tensor]]
 ) -> None:
-    """The first head averages the prefix's estimate over its part of the token, into `copy`.
+    """The first head averages the prefix's estimate over its part of the token, into `average`.
 
     kernels: of rows and of columns, for every scale and for the prefix itself
     """
@@ -109,21 +112,21 @@ def _set_attention(
     block.qkv.bias[:head] = block.qkv.bias[width : width + head] = 0
     axes = (0, head // 4)  # first frequency of rows and of columns; imaginary parts head / 2 on
     for scale, (pair, size) in enumerate(zip(kernels, sizes, strict=True)):
-        level = where.level(scale)
+        mark = layout.mark(scale)
         for axis, kernel in zip(axes, pair, strict=True):
             for part, offset in enumerate((0, head // 2)):
-                queries[axis + offset : axis + offset + turned, level] = kernel[part] / loud
-        queries[head // 4 - 1, level] = max(0.0, 1 - size / loud**2) ** 0.5  # met by no key
-        keys[head // 4 - 2, level] = 1  # met by no query
-    prefix = where.level(where.scales)
+                queries[axis + offset : axis + offset + turned, mark] = kernel[part] / loud
+        queries[head // 4 - 1, mark] = max(0.0, 1 - size / loud**2) ** 0.5  # met by no key
+        keys[head // 4 - 2, mark] = 1  # met by no query
+    prefix = layout.mark(layout.scales)
     keys[:, prefix] = 0
     for axis in axes:
         keys[axis : axis + turned, prefix] = amplitude
-    values[: where.channels] = 0
-    values[: where.channels, where.estimate] = torch.eye(where.channels).to(values)
+    values[: layout.channels] = 0
+    values[: layout.channels, layout.estimate] = torch.eye(layout.channels).to(values)
     for layer in (block.projection, block.fc2):
-        clear_rows(layer, where.end)
-    block.projection.weight[copy, : where.channels] = torch.eye(where.channels).to(
+        clear_rows(layer, layout.end)
+    block.projection.weight[average, : layout.channels] = torch.eye(layout.channels).to(
         block.projection.weight
     )
 

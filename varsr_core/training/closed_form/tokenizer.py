@@ -18,17 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...nn.autoencoder import ResidualBlock, SpatialAttention
 from ...nn.least_squares import LeastSquares
 from ...varsr.config import TokenizerConfig
 from ...varsr.model import VARSR
-from ...varsr.vqvae import ResidualBlock, SpatialAttention
+from .layers import bias_of, clear_rows, convolution
 
 SPIKE = 8.0  # deviation that the constants give to a group, in deviations of a feature
 EQUALIZED = 0.3  # power of its own deviation by which a component is divided, none to whole
 RGB = 3
 
 
-def fits(config: TokenizerConfig) -> bool:
+def tokenizer_fits(config: TokenizerConfig) -> bool:
     """Whether the sizes leave room for every feature and its constants."""
     widths, groups = config.widths, config.norm_groups
     steps = range(len(widths) - 1)
@@ -59,8 +60,8 @@ def linear_start(model: VARSR, pictures: Tensor, deviation: float) -> None:
             _zero(module.conv2)
         elif isinstance(module, SpatialAttention):
             _zero(module.projection)
-    for convolution in (model.pre_quantizer, model.post_quantizer, *model.quantizer.phi):
-        _pass(convolution, tokenizer.latent_channels)
+    for layer in (model.pre_quantizer, model.post_quantizer, *model.quantizer.phi):
+        _pass(layer, tokenizer.latent_channels)
     pyramid = [pictures * 2 - 1]
     for _ in tokenizer.widths[1:]:
         pyramid.append(F.pixel_unshuffle(pyramid[-1], 2))
@@ -85,14 +86,15 @@ def _set_encoder(model: VARSR, basis: Tensor, scales: Tensor) -> None:
     _pass(encoder.conv_in, RGB)
     for i, level in enumerate(encoder.down[:-1]):
         if i > 0:
-            _pass(level.blocks[0].shortcut, channels)
+            _pass(convolution(level.blocks[0].shortcut), channels)
         unfold = torch.eye(4 * channels, device=basis.device).reshape(4 * channels, channels, 2, 2)
         if i == len(encoder.down) - 2:
             unfold = torch.einsum("bk,bcyx->kcyx", basis, unfold)
-        _clear(level.downsample, len(unfold))
-        level.downsample.weight[: len(unfold), :channels, :2, :2] = unfold
+        downsample = convolution(level.downsample)
+        clear_rows(downsample, len(unfold))
+        downsample.weight[: len(unfold), :channels, :2, :2] = unfold
         channels *= 4
-    _spread(encoder.down[-1].blocks[0].shortcut, encoder.norm_out, len(scales))
+    _spread(convolution(encoder.down[-1].blocks[0].shortcut), encoder.norm_out, len(scales))
     _gather(encoder.conv_out, encoder.norm_out, scales)
 
 
@@ -103,15 +105,16 @@ def _set_decoder(model: VARSR, latent: Tensor, pyramid: list[Tensor]) -> None:
     for i in reversed(range(1, len(decoder.up))):
         level = decoder.up[i]
         if i < len(decoder.up) - 1:
-            _pass(level.blocks[0].shortcut, x.shape[1])
+            _pass(convolution(level.blocks[0].shortcut), x.shape[1])
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         weight, bias = _fit(x, pyramid[i - 1])
         wanted, given = weight.shape[:2]
-        _clear(level.upsample, wanted)
-        level.upsample.weight[:wanted, :given] = weight
-        level.upsample.bias[:wanted] = bias
+        upsample = convolution(level.upsample)
+        clear_rows(upsample, wanted)
+        upsample.weight[:wanted, :given] = weight
+        bias_of(upsample)[:wanted] = bias
         x = F.conv2d(x, weight, bias, padding=1)
-    _spread(decoder.up[0].blocks[0].shortcut, decoder.norm_out, RGB)
+    _spread(convolution(decoder.up[0].blocks[0].shortcut), decoder.norm_out, RGB)
     _gather(decoder.conv_out, decoder.norm_out, torch.ones(RGB))
 
 
@@ -129,7 +132,7 @@ def _room(width: int, groups: int) -> int:
     return groups * (max(0, width // groups - 2) // 2)
 
 
-def _places(norm: nn.GroupNorm, features: int) -> tuple[list[int], list[int]]:
+def _channels_of_pairs(norm: nn.GroupNorm, features: int) -> tuple[list[int], list[int]]:
     """First channels of the features' pairs, spread over the groups, and of the constants'."""
     group = norm.num_channels // norm.num_groups
     starts = [g * group for g in range(norm.num_groups)]
@@ -139,42 +142,36 @@ def _places(norm: nn.GroupNorm, features: int) -> tuple[list[int], list[int]]:
 
 def _spread(shortcut: nn.Conv2d, norm: nn.GroupNorm, features: int) -> None:
     """Lays the first channels out in pairs, and the constants, before a norm."""
-    pairs, constants = _places(norm, features)
+    pairs, constants = _channels_of_pairs(norm, features)
     height = SPIKE * math.sqrt(norm.num_channels / norm.num_groups / 2)
     for sign, offset in ((1, 0), (-1, 1)):
-        for k, place in enumerate(pairs):
-            shortcut.weight[place + offset] = 0
-            shortcut.weight[place + offset, k] = sign
-            shortcut.bias[place + offset] = 0
-        for place in constants:
-            shortcut.weight[place + offset] = 0
-            shortcut.bias[place + offset] = sign * height
+        for k, first in enumerate(pairs):
+            shortcut.weight[first + offset] = 0
+            shortcut.weight[first + offset, k] = sign
+            bias_of(shortcut)[first + offset] = 0
+        for first in constants:
+            shortcut.weight[first + offset] = 0
+            bias_of(shortcut)[first + offset] = sign * height
     norm.weight.fill_(SPIKE)
 
 
-def _gather(convolution: nn.Conv2d, norm: nn.GroupNorm, scales: Tensor) -> None:
+def _gather(layer: nn.Conv2d, norm: nn.GroupNorm, scales: Tensor) -> None:
     """Features from their pairs, behind norm and silu, times `scales` (K,)."""
-    pairs, _ = _places(norm, len(scales))
-    convolution.weight.zero_()
-    convolution.bias.zero_()
-    for k, place in enumerate(pairs):
-        convolution.weight[k, place, 1, 1] = scales[k]
-        convolution.weight[k, place + 1, 1, 1] = -scales[k]
+    pairs, _ = _channels_of_pairs(norm, len(scales))
+    _zero(layer)
+    for k, first in enumerate(pairs):
+        layer.weight[k, first, 1, 1] = scales[k]
+        layer.weight[k, first + 1, 1, 1] = -scales[k]
 
 
-def _pass(convolution: nn.Conv2d, channels: int) -> None:
+def _pass(layer: nn.Conv2d, channels: int) -> None:
     """The first channels go through unchanged; the others stay as they were drawn."""
-    _clear(convolution, channels)
-    middle = convolution.kernel_size[0] // 2
+    clear_rows(layer, channels)
+    middle = layer.kernel_size[0] // 2
     for k in range(channels):
-        convolution.weight[k, k, middle, middle] = 1
-
-
-def _clear(convolution: nn.Conv2d, channels: int) -> None:
-    convolution.weight[:channels] = 0
-    convolution.bias[:channels] = 0
+        layer.weight[k, k, middle, middle] = 1
 
 
 def _zero(layer: nn.Conv2d) -> None:
     layer.weight.zero_()
-    layer.bias.zero_()
+    bias_of(layer).zero_()

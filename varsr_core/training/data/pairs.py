@@ -13,11 +13,19 @@ from .pictures import Key, PictureFolder, make_pair
 
 
 class Pair(NamedTuple):
-    """lq, target: (3, S, S) in [0, 1]; quality: class of the target. Batched: (B, ...) all."""
+    """lq, target: (3, S, S) in [0, 1]; quality: class of the target."""
 
     lq: Tensor
     target: Tensor
-    quality: int | Tensor
+    quality: int
+
+
+class PairBatch(NamedTuple):
+    """lq, target: (B, 3, S, S) in [0, 1]; classes: (B,) quality classes of the targets."""
+
+    lq: Tensor
+    target: Tensor
+    classes: Tensor
 
 
 class PairFolder(Dataset[Pair]):

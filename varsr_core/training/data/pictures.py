@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from ...images.resize import resize as resize_clamped
 from ...tiling.noise import derive_seed
 from .degradation import PUBLISHED, RESIZE_MODES, DegradationSettings, degrade, resize
 
+if TYPE_CHECKING:
+    from .pairs import PairFolder
+
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -34,10 +37,17 @@ Key = tuple[int, int, int]
 
 
 class Sample(NamedTuple):
-    """picture: (3, S, S) float32 in [0, 1]; quality: 0 high, 1 low. Batched: (B, ...) both."""
+    """picture: (3, S, S) float32 in [0, 1]; quality: 0 high, 1 low."""
 
     picture: Tensor
-    quality: int | Tensor
+    quality: int
+
+
+class PictureBatch(NamedTuple):
+    """pictures: (B, 3, S, S) float32 in [0, 1]; classes: (B,) their quality classes."""
+
+    pictures: Tensor
+    classes: Tensor
 
 
 class PictureFolder(Dataset[Sample]):
@@ -92,7 +102,7 @@ class PictureFolder(Dataset[Sample]):
         for path, quality in found:
             try:
                 pixels = load_picture(path) if cache else None
-                sides = pixels.shape[:2] if cache else picture_size(path)
+                sides = picture_size(path) if pixels is None else pixels.shape[:2]
             except Exception as error:  # Pillow raises nearly anything on a damaged file
                 logger.debug("%s: %s", path, error)
                 broken += 1
@@ -101,7 +111,7 @@ class PictureFolder(Dataset[Sample]):
                 small += 1
                 continue
             files.append((path, quality))
-            if cache:
+            if pixels is not None:
                 cached.append(pixels)
         if small or broken:
             logger.warning(
@@ -127,8 +137,8 @@ class PictureFolder(Dataset[Sample]):
         seed, epoch, index = key if isinstance(key, tuple) else (0, 0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside 0 to {len(self) - 1}")
-        place = self.rank + self.world_size * index
-        generator = torch.Generator().manual_seed(derive_seed(seed, "sample", epoch, place))
+        number = self.rank + self.world_size * index  # among the pictures of all processes
+        generator = torch.Generator().manual_seed(derive_seed(seed, "sample", epoch, number))
         pixels, quality = self._read(index)
         picture = self._turn(self._crop(pixels, generator), generator)
         wanted = torch.rand((), generator=generator).item() < self.negative_share
@@ -175,15 +185,15 @@ class PictureFolder(Dataset[Sample]):
         return picture.contiguous()
 
 
-def find_pictures(places: Sequence[str | Path]) -> list[Path]:
+def find_pictures(sources: Sequence[str | Path]) -> list[Path]:
     """Picture files in folders, to any depth, or matching globs; sorted, each once."""
     found: set[Path] = set()
-    for place in places:
-        matches = [Path(match) for match in glob.glob(str(place), recursive=True)]
-        if Path(place).exists():  # a name with brackets is a glob that does not match itself
-            matches.append(Path(place))
+    for source in sources:
+        matches = [Path(match) for match in glob.glob(str(source), recursive=True)]
+        if Path(source).exists():  # a name with brackets is a glob that does not match itself
+            matches.append(Path(source))
         if not matches:
-            raise InputError(f"{place} is no folder or file, and no glob that matches any")
+            raise InputError(f"{source} is no folder or file, and no glob that matches any")
         for match in matches:
             inside = match.rglob("*") if match.is_dir() else [match]
             found.update(path for path in inside if path.suffix.lower() in SUFFIXES)
@@ -234,13 +244,16 @@ def make_pair(
 
 
 def batches(
-    dataset: Dataset, batch_size: int, seed: int, start_step: int = 0, workers: int = 0
-) -> Iterator:
-    """Batches of a PictureFolder or PairFolder, from the start_step-th on, without end.
+    dataset: PictureFolder | PairFolder,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    workers: int = 0,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Samples or pairs, collated, from the start_step-th batch on, without end.
 
-    The n-th depends on (seed, n) alone.
-
-    Every picture comes once an epoch; a batch may reach from one epoch into the next.
+    The n-th batch depends on (seed, n) alone. Every picture comes once an epoch; a batch may reach
+    from one epoch into the next.
     """
     keys = _batch_keys(len(dataset), batch_size, seed, start_step)
     # A generator of its own, for otherwise the loader draws from the process-wide one.
@@ -253,9 +266,9 @@ def _batch_keys(length: int, batch_size: int, seed: int, start_step: int) -> Ite
     for step in count(start_step):
         keys = []
         for number in range(step * batch_size, (step + 1) * batch_size):
-            epoch, place = divmod(number, length)
+            epoch, index = divmod(number, length)
             if epoch != shuffled:
                 generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
                 shuffled, order = epoch, torch.randperm(length, generator=generator).tolist()
-            keys.append((seed, epoch, order[place]))
+            keys.append((seed, epoch, order[index]))
         yield keys

@@ -7,6 +7,8 @@ Sauer et al. 2021).
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from torch.func import functional_call
 
 HIDDEN = 32
 SLOPE = 0.2
-RATE = 4.0  # how much faster it learns than what it judges, without an optimiser of its own
+RATE = 4.0  # how much faster it learns than the decoder, without an optimiser of its own
 
 
 class Discriminator(nn.Module):
@@ -61,14 +63,16 @@ def _weights(head: nn.Module, taught: bool) -> dict[str, Tensor]:
 
 
 def adversarial_losses(
-    judge: nn.Module, decoded: list[Tensor], real: list[Tensor]
+    discriminator: Discriminator, decoded: list[Tensor], real: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Scalars: the decoder's loss, which leaves the judge alone, and the judge's own.
+    """Scalars: the decoder's loss, which leaves the discriminator alone, and the discriminator's.
 
     decoded, real: maps (N, C, h, w) of decoded and of good pictures
     """
-    fooled = judge(decoded, taught=False)
-    seen = zip(judge([m.detach() for m in decoded]), judge([m.detach() for m in real]), strict=True)
-    told = [F.relu(1 + fake).mean() + F.relu(1 - true).mean() for fake, true in seen]
+    fooled = discriminator(decoded, taught=False)
+    fakes = discriminator([m.detach() for m in decoded])
+    trues = discriminator([m.detach() for m in real])
+    told = [F.relu(1 + f).mean() + F.relu(1 - t).mean() for f, t in zip(fakes, trues, strict=True)]
     count = len(real)
-    return -sum(scores.mean() for scores in fooled) / count, sum(told) / count
+    fooling = -reduce(torch.add, [scores.mean() for scores in fooled]) / count
+    return fooling, reduce(torch.add, told) / count

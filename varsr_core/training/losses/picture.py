@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,7 +27,8 @@ def picture_loss(
 
 def feature_loss(decoded: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """L1 between the feature maps of two pictures, summed."""
-    return sum(F.l1_loss(a, b.detach()) for a, b in zip(decoded, wanted, strict=True))
+    losses = (F.l1_loss(a, b.detach()) for a, b in zip(decoded, wanted, strict=True))
+    return reduce(torch.add, losses)
 
 
 def pyramid_loss(a: Tensor, b: Tensor) -> Tensor:

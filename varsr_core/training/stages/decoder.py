@@ -1,6 +1,6 @@
 """Two stages in which the decoder meets other latents than the encoder's.
 
-`sight`, before the restorer: the prefix's estimate of the latent (prefix_stage.py) is trained
+`sight`, before the restorer: the prefix's estimate of the latent (see prefix.py) is trained
 together with the decoder by what the decoded estimate looks like; squared error alone would leave
 it blurred.
 
@@ -24,19 +24,20 @@ from ...tiling.noise import TileSeed
 from ...varsr.model import VARSR
 from ...varsr.restorer import VARSRRestorer
 from ...varsr.sampling import RefineSettings, SampleSettings
-from ..closed_form.prefix_stage import estimate_error, estimated_latent
+from ..data.pairs import PairBatch
 from ..losses.discriminator import Discriminator, adversarial_losses
 from ..losses.picture import Features, feature_loss, picture_loss, pyramid_loss
-from ..samples import Sampling
+from .loss import StageLoss
+from .prefix import estimate_error, estimated_latent
 
-ANCHOR = 0.1  # of the estimate's squared error in `sight`: it is to be told in the same codes
+ESTIMATE_WEIGHT = 0.1  # of the estimate's squared error in `sight`: it is to keep the same codes
 
 
 @dataclass(frozen=True)
 class DecoderSettings:
     """guidance:    as the model is meant to be sampled
     own_share:   of the pictures are decoded from their own latent
-    adversarial: weight of the judge's view (see discriminator.py), where features are given
+    adversarial: weight of the discriminator's loss for the decoder, where features are given
     """
 
     guidance: float = 0.0
@@ -45,62 +46,73 @@ class DecoderSettings:
     adversarial: float = 0.0
 
 
-class DecoderLoss(nn.Module):
-    """One step's losses; a module, so that data parallel training can wrap it."""
+class DecoderLoss(StageLoss[PairBatch]):
+    """What decoded latents look like, beside the good pictures."""
 
     def __init__(
         self, model: VARSR, settings: DecoderSettings, features: Features | None = None
     ) -> None:
-        super().__init__()
-        self.model, self.settings, self.features = model, settings, features
-        self.judge: Discriminator | None = None
+        super().__init__(model)
+        self.settings, self.features = settings, features
+        self.discriminator: Discriminator | None = None
         if features is not None and settings.adversarial > 0:
             tile = model.config.tile_size
             device = model.quantizer.codebook.weight.device
             maps = features(torch.zeros(1, 3, tile, tile, device=device))
-            self.judge = Discriminator([*(m.shape[1] for m in maps), 3]).to(device)
+            self.discriminator = Discriminator([*(m.shape[1] for m in maps), 3]).to(device)
 
     def trained(self) -> list[nn.Module]:
-        """The parts this stage changes."""
-        judges = [] if self.judge is None else [self.judge]
-        return [self.model.post_quantizer, self.model.decoder, *judges]
+        discriminators = [] if self.discriminator is None else [self.discriminator]
+        return [self.model.post_quantizer, self.model.decoder, *discriminators]
+
+    def inputs(self, batch: PairBatch) -> tuple[Tensor, ...]:
+        return batch.lq, batch.target
 
     def forward(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """lq, target: (N, 3, tile, tile) in [0, 1]; returns scalars, `loss` the sum."""
-        decoded = self.model.decode_unclamped(self._latents(lq, target, generator))
-        if self.judge is None:
-            pixels, perceptual = picture_loss(decoded, target, self.features)
-            loss = pixels + self.settings.perceptual * perceptual
-            return {"loss": loss, "pixels": pixels, "perceptual": perceptual}
-        return self._judged(decoded, target)
+        return self._losses(self._latents(lq, target, generator), target)
 
-    def _judged(self, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The same losses, and the judge's."""
+    def _losses(self, latent: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Of what the decoder makes of latents (N, C, S, S)."""
+        decoded = self.model.decode_unclamped(latent)
+        if self.features is not None and self.discriminator is not None:
+            return self._with_discriminator(decoded, target, self.features, self.discriminator)
+        pixels, perceptual = picture_loss(decoded, target, self.features)
+        loss = pixels + self.settings.perceptual * perceptual
+        return {"loss": loss, "pixels": pixels, "perceptual": perceptual}
+
+    def _with_discriminator(
+        self, decoded: Tensor, target: Tensor, features: Features, discriminator: Discriminator
+    ) -> dict[str, Tensor]:
+        """The same losses, and the discriminator's."""
         pixels = F.l1_loss(decoded, target)
-        maps, wanted = self.features(decoded), self.features(target)
+        maps, wanted = features(decoded), features(target)
         perceptual = pyramid_loss(decoded, target) + feature_loss(maps, wanted)
-        adversarial, judge = adversarial_losses(
-            self.judge, [*maps, decoded.float()], [*wanted, target]
+        adversarial, own = adversarial_losses(
+            discriminator, [*maps, decoded.float()], [*wanted, target]
         )
         loss = pixels + self.settings.perceptual * perceptual
-        loss = loss + self.settings.adversarial * adversarial + judge
+        loss = loss + self.settings.adversarial * adversarial + own
         return {
             "loss": loss,
             "pixels": pixels,
             "perceptual": perceptual,
             "adversarial": adversarial,
-            "judge": judge,
+            "judge": own,  # the column's name in logs that runs go on with
         }
 
     def _latents(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
-        """Of the first pictures their own, of the others as sampled: (N, C, S, S)."""
-        own = round(self.settings.own_share * len(lq))
+        """Of the first pictures their own, of the others from the low-quality picture."""
+        own = self._own_count(lq)
         parts = []
         if own > 0:
             parts.append(self._own(target[:own], generator))
         if own < len(lq):
-            parts.append(self._seen(lq[own:], generator))
+            parts.append(self._restored(lq[own:], generator))
         return torch.cat(parts)
+
+    def _own_count(self, lq: Tensor) -> int:
+        return round(self.settings.own_share * len(lq))
 
     @torch.no_grad()
     def _own(self, target: Tensor, generator: torch.Generator) -> Tensor:
@@ -112,12 +124,12 @@ class DecoderLoss(nn.Module):
         return torch.where(quantized.to(latent.device)[:, None, None, None], totals[-1], latent)
 
     @torch.no_grad()
-    def _seen(self, lq: Tensor, generator: torch.Generator) -> Tensor:
-        """Latents (N, C, S, S) that the restorer makes, the refiner's share included."""
+    def _restored(self, lq: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents (N, C, S, S) that the restorer makes, the refiner's residual included."""
         drawn = torch.randint(2**31, (len(lq),), generator=generator).tolist()
         seeds = [TileSeed(seed, seed) for seed in drawn]  # other noise for every picture and step
         guidance = self.settings.guidance
-        with Sampling(self.model), torch.autocast(lq.device.type, enabled=False):
+        with torch.autocast(lq.device.type, enabled=False):
             restorer = VARSRRestorer(
                 self.model, SampleSettings(guidance=guidance), RefineSettings(guidance=guidance)
             )
@@ -127,22 +139,22 @@ class DecoderLoss(nn.Module):
         return state.latent
 
 
-class SightLoss(DecoderLoss):
+class PrefixDecoderLoss(DecoderLoss):
     """The same for what the prefix says of a picture, which is trained with the decoder."""
 
     def trained(self) -> list[nn.Module]:
         return [self.model.prefix_encoder, *super().trained()]
 
     def forward(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        self.estimate = None
-        losses = super().forward(lq, target, generator)
-        if self.estimate is None:  # all were decoded from their own latent
+        latents = self._latents(lq, target, generator)
+        losses = self._losses(latents, target)
+        own = self._own_count(lq)
+        if own == len(lq):
             return losses
         with torch.no_grad():
-            latent = self.model.encode_latent(target[-len(self.estimate) :])
-        error = estimate_error(self.estimate, latent.float())
-        return {**losses, "loss": losses["loss"] + ANCHOR * error, "error": error}
+            latent = self.model.encode_latent(target[own:])
+        error = estimate_error(latents[own:], latent.float())
+        return {**losses, "loss": losses["loss"] + ESTIMATE_WEIGHT * error, "error": error}
 
-    def _seen(self, lq: Tensor, generator: torch.Generator) -> Tensor:
-        self.estimate = estimated_latent(self.model, self.model.encode_prefix(lq))
-        return self.estimate
+    def _restored(self, lq: Tensor, generator: torch.Generator) -> Tensor:
+        return estimated_latent(self.model, self.model.encode_prefix(lq))

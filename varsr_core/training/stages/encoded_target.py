@@ -1,8 +1,9 @@
-"""A good picture as the tokenizer sees it: what the restorer is taught to say."""
+"""A target picture as tokens and latents: what the restorer is taught to predict."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ...varsr.model import VARSR
 
 @dataclass(frozen=True)
 class EncodedTarget:
-    """A target picture as the tokenizer sees it; depends on nothing that this stage trains.
+    """Target pictures as the tokenizer encodes them.
 
     token_ids: (N, tokens of all scales) int64
     latents:   after each scale (N, scales, C, S, S) float32
@@ -22,6 +23,23 @@ class EncodedTarget:
     token_ids: Tensor
     latents: Tensor
     rest: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """The latent that was encoded: (N, C, S, S)."""
+        return self.latents[:, -2] + self.rest
+
+
+class EncodedPair(NamedTuple):
+    """A batch of pairs to learn from.
+
+    lq:      (N, 3, tile, tile) in [0, 1]
+    classes: (N,) quality classes of the targets
+    """
+
+    lq: Tensor
+    classes: Tensor
+    target: EncodedTarget
 
 
 def encode_target(model: VARSR, target: Tensor) -> EncodedTarget:

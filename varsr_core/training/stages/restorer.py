@@ -1,4 +1,4 @@
-"""The stage that makes a restorer: next-scale prediction, teacher-forced, and the refiner.
+"""The stages that make a restorer: next-scale prediction, teacher-forced, and the refiner.
 
 Paper, sections 3.4 and 3.5: cross-entropy over the tokens of all scales, plus twice the diffusion
 loss, whose gradient flows into the transformer. The tokenizer stays as it is.
@@ -13,24 +13,33 @@ from torch import Tensor, nn
 from ...varsr.model import VARSR
 from ...varsr.refiner import RESIDUAL_SCALE
 from ...varsr.sampling import refiner_condition
+from ..data.pairs import PairBatch
 from ..losses.diffusion import DiffusionTables, diffusion_loss
 from ..teacher_forcing import all_hidden
-from .encoded_target import EncodedTarget
+from .encoded_target import EncodedPair, EncodedTarget
+from .loss import StageLoss
+from .visible_target import VisibleTarget
 
 
-class ISRLoss(nn.Module):
-    """One step's losses; a module, so that data parallel training can wrap it."""
+class ISRLoss(StageLoss[PairBatch]):
+    """Cross-entropy of the tokens, and the refiner's diffusion loss.
 
-    def __init__(self, model: VARSR, diffusion_weight: float = 2.0) -> None:
-        super().__init__()
-        self.model = model
+    unseen: of the targets, see VisibleTarget
+    """
+
+    def __init__(self, model: VARSR, diffusion_weight: float = 2.0, unseen: float = 1.0) -> None:
+        super().__init__(model)
         self.diffusion_weight = diffusion_weight
+        self.encode = VisibleTarget(model, unseen)
         self.tables: DiffusionTables | None = None
 
     def trained(self) -> list[nn.Module]:
-        """The parts this stage changes."""
         model = self.model
         return [model.prefix_encoder, model.word_embed, model.transformer, model.refiner]
+
+    def inputs(self, batch: PairBatch) -> EncodedPair:
+        lq, target, classes = batch
+        return EncodedPair(lq, classes, self.encode(lq, target, classes))
 
     def forward(
         self, lq: Tensor, classes: Tensor, target: EncodedTarget, generator: torch.Generator
@@ -69,3 +78,10 @@ class ISRLoss(nn.Module):
             self.tables,
             generator,
         )
+
+
+class PretrainingLoss(ISRLoss):
+    """The same without a low-quality picture: the model learns what pictures look like."""
+
+    def inputs(self, batch: PairBatch) -> EncodedPair:
+        return super().inputs(batch._replace(lq=torch.full_like(batch.target, 0.5)))

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...varsr.model import VARSR
+from ..data.pictures import PictureBatch
 from ..losses.picture import Features, picture_loss
+from .loss import StageLoss
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,17 @@ class TokenizerSettings:
     dropped_share: float = 0.1  # pictures decoded from their first scales only
 
 
-class TokenizerLoss(nn.Module):
-    """One step's losses; a module, so that data parallel training can wrap it.
-
-    features: maps (N, 3, H, W) in [0, 1] to feature maps to be matched beside pixels, or None
-    """
+class TokenizerLoss(StageLoss[PictureBatch]):
+    """Reconstruction, perceptual-like and codebook losses, and the latent's deviation."""
 
     def __init__(
         self, model: VARSR, settings: TokenizerSettings, features: Features | None = None
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.settings = settings
         self.features = features
 
     def trained(self) -> list[nn.Module]:
-        """The parts this stage changes."""
         model = self.model
         return [
             model.encoder,
@@ -52,6 +49,9 @@ class TokenizerLoss(nn.Module):
             model.post_quantizer,
             model.decoder,
         ]
+
+    def inputs(self, batch: PictureBatch) -> tuple[Tensor, ...]:
+        return (batch.pictures,)
 
     def forward(self, pictures: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """pictures: (N, 3, H, W) in [0, 1]; returns scalars, `loss` the weighted sum."""

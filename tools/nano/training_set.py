@@ -1,11 +1,11 @@
 """Cuts photographs into training crops: non-overlapping, detailed, with a manifest.
 
-    python tools/training_set.py OUT [--folders DIR ...] [--debian PACKAGE ...]
+    python tools/nano/training_set.py OUT [--folders DIR ...] [--debian PACKAGE ...]
 
 For example, from Debian's freely licensed packages (fetched by name, unpacked, not installed):
 
-    python tools/training_set.py crops --debian lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 \\
-        gnome-backgrounds palapeli-data xplanet-images ufoai-textures
+    python tools/nano/training_set.py crops --debian lomiri-wallpapers-16.04 \\
+        lomiri-wallpapers-20.04 gnome-backgrounds palapeli-data xplanet-images ufoai-textures
 
 manifest.tsv names picture and source of every crop; the licences are those the sources state
 (a package's are in its usr/share/doc/*/copyright, copied beside the manifest). Photographs
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from varsr_core.training.data.pictures import find_pictures, load_picture
 

@@ -1,13 +1,14 @@
-"""Encoder and decoder of the tokenizer: convolutional, 16 pixels per token at the released sizes.
+"""Encoder and decoder of a convolutional autoencoder, the kind that latent diffusion uses.
 
-The latent-diffusion kind of autoencoder (paper, section 3.1): GroupNorm, SiLU, 3x3 convolutions,
-single-head self-attention at the coarsest level and in the middle.
+GroupNorm, SiLU, 3x3 convolutions; where a family has it, single-head attention at coarse levels and
+in the middle. A family says what differs in its own file, by subclasses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,37 @@ from torch import Tensor, nn
 
 from ..tiling.grid import TileGrid
 from ..tiling.group_norm import NormFn, own_norm
-from .config import NORM_GROUPS, TokenizerConfig
+from .layer_list import LayerList
 
 NORM_EPS = 1e-6
+
+
+class AutoencoderConfig(Protocol):
+    """What a family's configuration tells; levels run from fine to coarse."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        ...
+
+    @property
+    def encoder_blocks(self) -> int:
+        """Residual blocks of each level."""
+        ...
+
+    @property
+    def decoder_blocks(self) -> int: ...
+
+    @property
+    def attention_levels(self) -> tuple[int, ...]:
+        """Levels with self-attention behind each block."""
+        ...
+
+    @property
+    def latent_channels(self) -> int: ...
+
+    @property
+    def norm_groups(self) -> int: ...
 
 
 def activate(normed: Tensor) -> Tensor:
@@ -29,13 +58,7 @@ def activate(normed: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """(N, inputs, H, W) -> (N, outputs, H, W)."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        groups: int = NORM_GROUPS,
-        operations: ModuleType = nn,
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, groups: int, operations: ModuleType = nn) -> None:
         super().__init__()
         self.norm1 = operations.GroupNorm(groups, inputs, eps=NORM_EPS)
         self.conv1 = operations.Conv2d(inputs, outputs, 3, padding=1)
@@ -59,7 +82,7 @@ class SpatialAttention(nn.Module):
     more others than in training.
     """
 
-    def __init__(self, width: int, groups: int = NORM_GROUPS, operations: ModuleType = nn) -> None:
+    def __init__(self, width: int, groups: int, operations: ModuleType = nn) -> None:
         super().__init__()
         self.norm = operations.GroupNorm(groups, width, eps=NORM_EPS)
         self.qkv = operations.Conv2d(width, 3 * width, 1)
@@ -83,24 +106,30 @@ class SpatialAttention(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, each followed by attention where the level has it."""
+    """Residual blocks of one resolution, each followed by attention where the level has it.
+
+    resampling: name of the convolution that leads to the next level, which the last one has not
+    """
+
+    resampling: ClassVar[str]
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
         blocks: int,
+        *,
         attention: bool,
-        groups: int = NORM_GROUPS,
+        groups: int,
         operations: ModuleType = nn,
     ) -> None:
         super().__init__()
         widths = [inputs] + [outputs] * blocks
-        self.blocks = nn.ModuleList(
+        self.blocks = LayerList(
             ResidualBlock(a, b, groups, operations)
             for a, b in zip(widths, widths[1:], strict=False)
         )
-        self.attentions = nn.ModuleList(
+        self.attentions = LayerList(
             SpatialAttention(outputs, groups, operations) for _ in range(blocks if attention else 0)
         )
 
@@ -109,13 +138,38 @@ class Level(nn.Module):
     ) -> Tensor:
         for i, block in enumerate(self.blocks):
             x = block(x, norm)
-            if self.attentions:
+            if len(self.attentions):
                 x = self.attentions[i](x, windows)
         return x
 
 
+class DownLevel(Level):
+    resampling = "downsample"
+    downsample: nn.Conv2d
+
+    def shrink(self, x: Tensor) -> Tensor:
+        """To half the resolution; the coarsest level does not."""
+        convolution = self._modules.get(self.resampling)
+        # Padded right and bottom only: the released weights were trained so.
+        return x if convolution is None else convolution(F.pad(x, (0, 1, 0, 1)))
+
+
+class UpLevel(Level):
+    resampling = "upsample"
+    upsample: nn.Conv2d
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """To twice the resolution; the finest level does not."""
+        convolution = self._modules.get(self.resampling)
+        if convolution is None:
+            return x
+        return convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
 class Middle(nn.Module):
-    def __init__(self, width: int, groups: int = NORM_GROUPS, operations: ModuleType = nn) -> None:
+    """What lies between the levels of the encoder or the decoder and the latent."""
+
+    def __init__(self, width: int, groups: int, operations: ModuleType = nn) -> None:
         super().__init__()
         self.block1 = ResidualBlock(width, width, groups, operations)
         self.attention = SpatialAttention(width, groups, operations)
@@ -125,62 +179,40 @@ class Middle(nn.Module):
         return self.block2(self.attention(self.block1(x), windows))
 
 
-class DownLevel(Level):
-    """A level that ends by halving the resolution; the coarsest one does not."""
-
-    def __init__(self, *args: int, last: bool, operations: ModuleType = nn) -> None:
-        super().__init__(*args, operations=operations)
-        width = args[1]
-        self.downsample = None if last else operations.Conv2d(width, width, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        # Padded right and bottom only: the released weights were trained so.
-        return x if self.downsample is None else self.downsample(F.pad(x, (0, 1, 0, 1)))
-
-
-class UpLevel(Level):
-    """A level that ends by doubling the resolution; the finest one does not."""
-
-    def __init__(self, *args: int, last: bool, operations: ModuleType = nn) -> None:
-        super().__init__(*args, operations=operations)
-        width = args[1]
-        self.upsample = None if last else operations.Conv2d(width, width, 3, padding=1)
-
-    def enlarge(self, x: Tensor) -> Tensor:
-        """To the resolution of the next finer level; the finest level has none."""
-        if self.upsample is None:
-            return x
-        return self.upsample(F.interpolate(x, scale_factor=2, mode="nearest"))
-
-
 class Encoder(nn.Module):
     """(N, 3, H, W) in [-1, 1] -> (N, C, H / downsampling, W / downsampling)."""
 
-    def __init__(self, config: TokenizerConfig, operations: ModuleType = nn) -> None:
+    level: ClassVar[type[DownLevel]] = DownLevel
+    between: ClassVar[type[nn.Module]] = Middle
+
+    def __init__(self, config: AutoencoderConfig, operations: ModuleType = nn) -> None:
         super().__init__()
-        widths = config.widths
+        widths, coarsest = config.widths, len(config.widths) - 1
         self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            DownLevel(
+
+        def level(i: int) -> DownLevel:
+            made = self.level(
                 widths[max(i - 1, 0)],
-                width,
+                widths[i],
                 config.encoder_blocks,
-                i in config.attention_levels,
-                config.norm_groups,
-                last=i == len(widths) - 1,
+                attention=i in config.attention_levels,
+                groups=config.norm_groups,
                 operations=operations,
             )
-            for i, width in enumerate(widths)
-        )
-        self.middle = Middle(widths[-1], config.norm_groups, operations)
+            if i < coarsest:
+                resample = operations.Conv2d(widths[i], widths[i], 3, stride=2)
+                made.add_module(made.resampling, resample)
+            return made
+
+        self.down = LayerList(level(i) for i in range(len(widths)))
+        self.middle = self.between(widths[-1], config.norm_groups, operations)
         self.norm_out = operations.GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
         self.conv_out = operations.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
         for level in self.down:
-            x = level(x)
+            x = level.shrink(level(x))
         return self.conv_out(activate(self.norm_out(self.middle(x))))
 
 
@@ -192,24 +224,30 @@ class Decoder(nn.Module):
     pieces of it that have `context` features more on each side than they keep.
     """
 
-    def __init__(self, config: TokenizerConfig, operations: ModuleType = nn) -> None:
+    level: ClassVar[type[UpLevel]] = UpLevel
+    between: ClassVar[type[nn.Module]] = Middle
+
+    def __init__(self, config: AutoencoderConfig, operations: ModuleType = nn) -> None:
         super().__init__()
-        widths = config.widths
-        coarsest = len(widths) - 1
+        widths, coarsest = config.widths, len(config.widths) - 1
         self.conv_in = operations.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.middle = Middle(widths[-1], config.norm_groups, operations)
-        self.up = nn.ModuleList(  # up[0] is the finest and runs last
-            UpLevel(
+        self.middle = self.between(widths[-1], config.norm_groups, operations)
+
+        def level(i: int) -> UpLevel:
+            made = self.level(
                 widths[min(i + 1, coarsest)],
-                width,
+                widths[i],
                 config.decoder_blocks,
-                i in config.attention_levels,
-                config.norm_groups,
-                last=i == 0,
+                attention=i in config.attention_levels,
+                groups=config.norm_groups,
                 operations=operations,
             )
-            for i, width in enumerate(widths)
-        )
+            if i > 0:
+                resample = operations.Conv2d(widths[i], widths[i], 3, padding=1)
+                made.add_module(made.resampling, resample)
+            return made
+
+        self.up = LayerList(level(i) for i in range(len(widths)))  # up[0], the finest, runs last
         self.norm_out = operations.GroupNorm(config.norm_groups, widths[0], eps=NORM_EPS)
         self.conv_out = operations.Conv2d(widths[0], 3, 3, padding=1)
 
@@ -223,7 +261,7 @@ class Decoder(nn.Module):
         for level in self.up[: self.split]:
             # Two convolutions a block, and the one behind the upsampling that led here.
             pixels = -(-(pixels + 2 * len(level.blocks) + 1) // 2)
-        return pixels if self.split else 1
+        return pixels
 
     @property
     def cells_per_feature(self) -> int:
@@ -235,7 +273,7 @@ class Decoder(nn.Module):
 
     def coarse(self, x: Tensor, windows: Sequence[TileGrid | None] = ()) -> Tensor:
         """(N, C, h, w) -> features; windows: of attention, for each coarse level, coarsest first"""
-        levels = list(self.up[self.split :])[::-1]
+        levels = self.up[self.split :][::-1]
         windows = windows or [None] * len(levels)
         x = self.middle(self.conv_in(x), windows[0])
         for level, window in zip(levels, windows, strict=True):
@@ -247,6 +285,6 @@ class Decoder(nn.Module):
     def fine(self, x: Tensor, norm: NormFn = own_norm) -> Tensor:
         """Features of the coarse part, or a piece of them, to pixels."""
         x = self.up[self.split].enlarge(x)
-        for level in reversed(self.up[: self.split]):
+        for level in self.up[: self.split][::-1]:
             x = level.enlarge(level(x, norm))
         return self.conv_out(activate(norm(self.norm_out, x)))

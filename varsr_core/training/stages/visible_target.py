@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from ...varsr.model import VARSR, to_network
-from ..stages.encoded_target import EncodedTarget, encode_latent
-from .prefix_stage import estimated_latent
+from .encoded_target import EncodedTarget, encode_latent
+from .prefix import estimated_latent
 
 
 class VisibleTarget:
-    """Moves good pictures towards the prefix's estimate of them, as it is when this is made; bad
-    ones stay as they are.
+    """Encodes good pictures, moved towards the prefix encoder's estimate of them; bad ones as they
+    are. The estimate stays that of the moment when this is made, while the encoder learns on.
 
-    unseen: share of the difference that is kept; 1 for the paper's targets
+    unseen: share of the difference from the estimate that is kept; 1 for the paper's targets
     """
 
     def __init__(self, model: VARSR, unseen: float) -> None:
         self.model, self.unseen = model, unseen
-        self.eye = copy.deepcopy(model.prefix_encoder).requires_grad_(False)
+        self.prefix_encoder = copy.deepcopy(model.prefix_encoder).requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, lq: Tensor, target: Tensor, classes: Tensor) -> EncodedTarget:
@@ -32,7 +32,7 @@ class VisibleTarget:
         model = self.model
         latent = model.encode_latent(target).float()
         if self.unseen < 1:
-            estimate = estimated_latent(model, self.eye(to_network(lq, model.dtype)))
+            estimate = estimated_latent(model, self.prefix_encoder(to_network(lq, model.dtype)))
             good = (classes == 0)[:, None, None, None]
             latent = torch.where(good, torch.lerp(estimate, latent, self.unseen), latent)
         return encode_latent(model, latent)

@@ -1,8 +1,8 @@
 """Trains the small model that the pack carries, with VGG features as a further loss.
 
-    python tools/train_default.py pack-features FEATURES
-    python tools/train_default.py train FEATURES --data CROPS --out RUN [--minutes 25]
-    python tools/train_default.py ship RUN varsr_core/assets/varsr_nano.safetensors
+    python tools/nano/train.py pack-features FEATURES
+    python tools/nano/train.py train FEATURES --data CROPS --out RUN [--minutes 25]
+    python tools/nano/train.py ship RUN varsr_core/assets/varsr_nano.safetensors
 
 The first needs `pip install --no-deps stlpips_pytorch`; crops come from training_set.py. Training
 resumes: the same command goes on where the last one stopped. The features are those of that package
@@ -24,14 +24,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.training.config import read_config
 from varsr_core.training.run import MODEL_FILE, Training
 
-CONFIG = ROOT / "varsr_core" / "training" / "nano.json"
 PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
 SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
 POOLS = (None, 5, 11, 19)  # the blur that each slice begins with
@@ -127,7 +125,7 @@ def main() -> None:
     run.add_argument("features", type=Path)
     run.add_argument("--data", type=Path, required=True)
     run.add_argument("--out", type=Path, required=True)
-    run.add_argument("--config", type=Path, default=CONFIG)
+    run.add_argument("--config", type=Path, default=Path("nano"))
     run.add_argument("--minutes", type=float, default=math.inf)
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)

@@ -12,12 +12,12 @@ from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save
 from varsr_core.training.run import MODEL_FILE
 from varsr_core.varsr.family import VARSR_FAMILY
 
-TOOL = TOOLS / "train_default.py"
+TOOL = TOOLS / "nano" / "train.py"
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("train_default", TOOL)
+    spec = importlib.util.spec_from_file_location("nano_train", TOOL)
     module = importlib.util.module_from_spec(spec)
     path = list(sys.path)
     spec.loader.exec_module(module)
