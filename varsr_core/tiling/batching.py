@@ -1,17 +1,17 @@
-"""How many pictures are worked on together: enough to fill the device, and no more."""
+"""How many pictures are restored together: enough to fill the device, and no more."""
 
 from __future__ import annotations
 
 from .canvas import Canvas
 from .consistency import Overlaps
 
-# Of the outputs of pictures worked on together; a larger one is alone. It lets as many tiles of 512
-# pixels as ever run at once lie in each of four phases.
+# Of the outputs of one batch; a larger picture is alone. So many hold 64 tiles of 512 pixels, which
+# are in each of four phases as many as ever run at once.
 PIXELS_TOGETHER = 2**24
 
 
 class PictureBatch:
-    """Pictures that are worked on together, while their tiles still fit on the device at once."""
+    """A batch that takes pictures as long as their tiles fit on the device at once."""
 
     def __init__(self, size: int) -> None:
         """size: how many tiles run at once."""
@@ -25,7 +25,7 @@ class PictureBatch:
 
     def take(self, canvas: Canvas) -> bool:
         """Adds one more picture, the first in any case; False when it does not fit."""
-        tiles, pixels = _abreast(canvas), canvas.grid.height * canvas.grid.width
+        tiles, pixels = _tiles_at_once(canvas), canvas.grid.height * canvas.grid.width
         if self.count and (tiles > self.tiles or pixels > self.pixels):
             return False
         self.tiles -= tiles
@@ -34,8 +34,8 @@ class PictureBatch:
         return True
 
 
-def _abreast(canvas: Canvas) -> int:
-    """How many tiles of a picture run together at any time, at least."""
+def _tiles_at_once(canvas: Canvas) -> int:
+    """How many tiles of a picture can always run together: those of its smallest phase."""
     if canvas.mode != "phased":
         return len(canvas.grid)
     return min(len(phase) for phase in Overlaps(canvas.grid).phases)

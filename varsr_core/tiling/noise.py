@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 8  # cells; side of the pieces in which noise of a canvas is drawn
+BLOCK = 8  # cells; side of the blocks in which the noise of a canvas is drawn
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
     """An independent 64-bit seed for one use, e.g. derive_seed(seed, "tile", 3)."""
-    text = "/".join(str(part) for part in (seed, *path))
+    text = "/".join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -27,7 +27,7 @@ class TileSeed:
     """What is random about one tile.
 
     tile:      for draws of its own
-    canvas:    of the whole picture, for draws that overlapping tiles share
+    canvas:    of the whole picture, for draws that are equal where tiles overlap
     top, left: where the tile lies on the canvas, in cells of the latent
     """
 
@@ -38,8 +38,8 @@ class TileSeed:
 
 
 def tile_seeds(seed: int, images: int, positions: Sequence[tuple[int, int]]) -> list[TileSeed]:
-    """Seeds of tiles at `positions`, in cells; the same for every image of a batch, so that still
-    parts of a clip stay still."""
+    """Seeds of tiles at `positions`, in cells; the same for every image of a batch, so that
+    what stands still in a clip stays still."""
     tiles = [
         TileSeed(derive_seed(seed, "tile", number), derive_seed(seed, "canvas"), top, left)
         for number, (top, left) in enumerate(positions)

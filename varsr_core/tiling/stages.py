@@ -1,4 +1,4 @@
-"""What the stages of every family do with tiles: work in blocks, checks, decoding."""
+"""What the stages of every family have in common: tiles in blocks, decoding, a check."""
 
 from __future__ import annotations
 

@@ -85,10 +85,10 @@ def test_tiles_run_in_as_few_phases_as_they_can(grid, phases):
 @many
 @given(grids())
 def test_overlapping_tiles_are_all_others_that_share_cells(grid):
-    around = Overlaps(grid)
+    overlaps = Overlaps(grid)
     for index in range(len(grid)):
         expected = [i for i in range(len(grid)) if i != index and share_cells(grid, index, i)]
-        assert around.neighbours(index) == expected
+        assert overlaps.neighbours(index) == expected
 
 
 # Taking over
@@ -167,12 +167,12 @@ def test_neighbour_does_not_fade_at_the_border_of_the_canvas():
 
 @each("grid", [FOUR, NINE, CROWDED])
 @each("count", [1, 2, 3, 8])
-def test_neighbours_count_by_their_authority_and_the_tile_has_the_rest(grid, count):
+def test_neighbours_count_by_their_weight_and_the_tile_has_the_rest(grid, count):
     tiles = random_tiles(grid, channels=1)
-    around = Overlaps(grid)
+    overlaps = Overlaps(grid)
     for index in range(len(grid)):
-        finished = {other: tiles[other] for other in around.neighbours(index)[:count]}
-        found = around.take_over(tiles[index], index, finished)
+        finished = {other: tiles[other] for other in overlaps.neighbours(index)[:count]}
+        found = overlaps.take_over(tiles[index], index, finished)
         expected = taken_over(grid, tiles[index], index, finished)
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -182,32 +182,32 @@ def test_neighbours_count_by_their_authority_and_the_tile_has_the_rest(grid, cou
 def test_equal_latents_stay_equal_whoever_is_finished(grid, data):
     generator = torch.Generator().manual_seed(0)
     tiles = grid.split(torch.rand(1, 2, grid.height, grid.width, generator=generator))
-    around = Overlaps(grid)
+    overlaps = Overlaps(grid)
     index = data.draw(some.integers(0, len(grid) - 1))
-    finished = {i: tiles[i] for i in around.neighbours(index) if data.draw(some.booleans())}
-    found = around.take_over(tiles[index], index, finished)
+    finished = {i: tiles[i] for i in overlaps.neighbours(index) if data.draw(some.booleans())}
+    found = overlaps.take_over(tiles[index], index, finished)
     torch.testing.assert_close(found, tiles[index], atol=1e-6, rtol=0)
 
 
 @many
 @given(grids(), some.randoms(use_true_random=False))
 def test_order_of_the_finished_neighbours_does_not_matter(grid, random):
-    tiles, around = random_tiles(grid), Overlaps(grid)
+    tiles, overlaps = random_tiles(grid), Overlaps(grid)
     index = random.randrange(len(grid))
-    neighbours = around.neighbours(index)
-    expected = around.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
+    neighbours = overlaps.neighbours(index)
+    expected = overlaps.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
     random.shuffle(neighbours)
-    found = around.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
+    found = overlaps.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 @many
 @given(grids())
 def test_result_lies_between_the_tile_and_its_neighbours(grid):
-    tiles, around = random_tiles(grid), Overlaps(grid)
+    tiles, overlaps = random_tiles(grid), Overlaps(grid)
     index = len(grid) // 2
-    finished = {i: tiles[i] for i in around.neighbours(index)}
-    found = around.take_over(tiles[index], index, finished)
+    finished = {i: tiles[i] for i in overlaps.neighbours(index)}
+    found = overlaps.take_over(tiles[index], index, finished)
     low, high = (torch.full((1, 2, grid.height, grid.width), bound) for bound in (2.0, -1.0))
     for i in (index, *finished):
         area = (0, ..., *grid.area(i))
@@ -219,12 +219,12 @@ def test_result_lies_between_the_tile_and_its_neighbours(grid):
 def test_taking_over_leaves_its_inputs_alone():
     tiles = random_tiles(NINE)
     before = tiles.clone()
-    around = Overlaps(NINE)
-    around.take_over(tiles[4], 4, {i: tiles[i] for i in around.neighbours(4)})
+    overlaps = Overlaps(NINE)
+    overlaps.take_over(tiles[4], 4, {i: tiles[i] for i in overlaps.neighbours(4)})
     assert torch.equal(tiles, before)
 
 
-# Meeting
+# Blending
 
 
 def everything(grid, images=1):
@@ -233,28 +233,28 @@ def everything(grid, images=1):
 
 @many
 @given(grids(), some.integers(1, 2))
-def test_tiles_that_met_agree_exactly_and_keep_what_nobody_shares(grid, images):
+def test_blended_tiles_are_equal_where_they_overlap_and_unchanged_elsewhere(grid, images):
     tiles = random_tiles(grid, images)
-    met = Overlaps(grid).blend(tiles, everything(grid, images))
-    assert met.shape == tiles.shape
+    blended = Overlaps(grid).blend(tiles, everything(grid, images))
+    assert blended.shape == tiles.shape
     for image in range(images):
         part = slice(image * len(grid), (image + 1) * len(grid))
         canvas = torch.full((2, grid.height, grid.width), torch.nan)
-        for index, tile in enumerate(met[part]):
+        for index, tile in enumerate(blended[part]):
             canvas[(..., *grid.area(index))] = tile
-        assert torch.equal(grid.split(canvas[None]), met[part])
-        alone = (times_covered(grid) == 1).expand_as(met[part])
-        assert torch.equal(met[part][alone], tiles[part][alone])
+        assert torch.equal(grid.split(canvas[None]), blended[part])
+        alone = (times_covered(grid) == 1).expand_as(blended[part])
+        assert torch.equal(blended[part][alone], tiles[part][alone])
 
 
 @many
 @given(grids())
-def test_tiles_that_agree_already_stay_as_they_are(grid):
+def test_tiles_that_are_equal_already_stay_as_they_are(grid):
     """The weights sum to one wherever a tile is."""
     generator = torch.Generator().manual_seed(0)
     tiles = grid.split(torch.rand(1, 2, grid.height, grid.width, generator=generator))
-    met = Overlaps(grid).blend(tiles, everything(grid))
-    torch.testing.assert_close(met, tiles, atol=1e-6, rtol=0)
+    blended = Overlaps(grid).blend(tiles, everything(grid))
+    torch.testing.assert_close(blended, tiles, atol=1e-6, rtol=0)
 
 
 @many
@@ -264,33 +264,33 @@ def test_tiles_that_are_not_wanted_have_no_say(grid, data):
     tiles = random_tiles(grid)
     unwanted = sorted(set(everything(grid)) - set(wanted))
     tiles[unwanted] = torch.nan
-    met = Overlaps(grid).blend(tiles, wanted)
-    assert met.shape == (len(wanted), 2, grid.tile, grid.tile)
-    assert torch.isfinite(met).all()
-    alone = (times_covered(grid, wanted)[wanted] == 1).expand_as(met)
-    torch.testing.assert_close(met[alone], tiles[wanted][alone], atol=1e-6, rtol=0)
+    blended = Overlaps(grid).blend(tiles, wanted)
+    assert blended.shape == (len(wanted), 2, grid.tile, grid.tile)
+    assert torch.isfinite(blended).all()
+    alone = (times_covered(grid, wanted)[wanted] == 1).expand_as(blended)
+    torch.testing.assert_close(blended[alone], tiles[wanted][alone], atol=1e-6, rtol=0)
 
 
-def test_met_tiles_come_in_the_order_they_were_wanted_in():
+def test_blended_tiles_come_in_the_order_they_were_wanted_in():
     tiles = random_tiles(NINE)
-    around = Overlaps(NINE)
-    met = around.blend(tiles, [0, 1, 4])
-    torch.testing.assert_close(around.blend(tiles, [4, 0, 1]), met[[2, 0, 1]])
+    overlaps = Overlaps(NINE)
+    blended = overlaps.blend(tiles, [0, 1, 4])
+    torch.testing.assert_close(overlaps.blend(tiles, [4, 0, 1]), blended[[2, 0, 1]])
 
 
-def test_tiles_meet_those_of_their_own_picture_only():
+def test_tiles_blend_with_those_of_their_own_picture_only():
     both = random_tiles(NINE, images=2)
-    around = Overlaps(NINE)
-    met = around.blend(both, everything(NINE, 2))
-    assert torch.equal(met[:9], around.blend(both[:9], everything(NINE)))
-    assert torch.equal(met[9:], around.blend(both[9:], everything(NINE)))
+    overlaps = Overlaps(NINE)
+    blended = overlaps.blend(both, everything(NINE, 2))
+    assert torch.equal(blended[:9], overlaps.blend(both[:9], everything(NINE)))
+    assert torch.equal(blended[9:], overlaps.blend(both[9:], everything(NINE)))
 
 
 @each(("overlap", "quiet", "fade"), [(16, 6, 4), (7, 2, 3), (1, 0, 1)])
 def test_one_tile_hands_over_to_the_next_in_the_middle_of_their_overlap(overlap, quiet, fade):
     grid = TileGrid(32, 64 - overlap, tile=32, overlap=overlap)
-    met = Overlaps(grid).blend(level_tiles(grid, 0.0, 1.0), [0, 1])
-    row = torch.cat((met[0, 0, 0], met[1, 0, 0, overlap:]))
+    blended = Overlaps(grid).blend(level_tiles(grid, 0.0, 1.0), [0, 1])
+    row = torch.cat((blended[0, 0, 0], blended[1, 0, 0, overlap:]))
     rise = (1 - torch.cos((torch.arange(fade) + 0.5) / fade * torch.pi)) / 2
     alone = 32 - overlap + quiet
     expected = torch.cat((torch.zeros(alone), rise, torch.ones(alone)))
@@ -299,18 +299,18 @@ def test_one_tile_hands_over_to_the_next_in_the_middle_of_their_overlap(overlap,
 
 @many
 @given(grids())
-def test_met_tiles_are_mirrored_when_the_tiles_are(grid):
+def test_blended_tiles_are_mirrored_when_the_tiles_are(grid):
     """No tile counts more for coming first."""
-    tiles, around = random_tiles(grid), Overlaps(grid)
+    tiles, overlaps = random_tiles(grid), Overlaps(grid)
     height, width = grid.height - grid.tile, grid.width - grid.tile
     if [(height - y, width - x) for y, x in reversed(grid.positions)] != grid.positions:
         return  # tiles do not lie symmetrically themselves
-    met = around.blend(tiles, everything(grid))
-    mirrored = around.blend(tiles.flip(0, 2, 3), everything(grid)).flip(0, 2, 3)
-    torch.testing.assert_close(mirrored, met, atol=1e-6, rtol=0)
+    blended = overlaps.blend(tiles, everything(grid))
+    mirrored = overlaps.blend(tiles.flip(0, 2, 3), everything(grid)).flip(0, 2, 3)
+    torch.testing.assert_close(mirrored, blended, atol=1e-6, rtol=0)
 
 
-def test_meeting_leaves_its_input_alone():
+def test_blending_leaves_its_input_alone():
     tiles = random_tiles(NINE)
     before = tiles.clone()
     Overlaps(NINE).blend(tiles, everything(NINE))

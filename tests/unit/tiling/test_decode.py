@@ -51,7 +51,7 @@ def test_canvas_that_is_measured_whole_is_decoded_only_once(size, monkeypatch):
     found = decoded(latent, decoder, on_progress=told.append)
     assert seen == [size[0] * size[1]]
     assert_same(found, decoded_at_once(latent, small_decoder()))
-    assert told[-1].done == whole.pieces
+    assert told[-1].done == whole.units
 
 
 @each("size", [(8, 8), (4, 16), (5, 7)])
