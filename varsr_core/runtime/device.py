@@ -46,7 +46,9 @@ def tiles_that_fit(device: torch.device, tile_bytes: int) -> int:
     return tiles_at_once(tile_bytes, _free_bytes(device))
 
 
-def execution_on(device: torch.device, tile_bytes: int, on_progress: ProgressFn = silent) -> Execution:
+def execution_on(
+    device: torch.device, tile_bytes: int, on_progress: ProgressFn = silent
+) -> Execution:
     """How the core runs; the model must be on the device already."""
     return Execution(
         device=device,
