@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..tiling.noise import TileSeed
+from ..tiling.restorer import restore
 from ..varsr.model import VARSR
 from ..varsr.restorer import VARSRRestorer
 from ..varsr.sampling import RefineSettings, SampleSettings
@@ -21,14 +22,12 @@ def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
     """Writes one row a picture: low quality, unrefined, refined, target; without guidance."""
     device = next(model.parameters()).device
     lq, target = lq[:MAX_SAMPLES].to(device), target[:MAX_SAMPLES].to(device)
+    seeds = [TileSeed(number, number) for number in range(len(lq))]
     with torch.autocast(device.type, enabled=False):
-        restorer = VARSRRestorer(model, SampleSettings(guidance=0), RefineSettings(guidance=0))
-        state = restorer.start(lq, [TileSeed(number, number) for number in range(len(lq))])
-        for k in range(restorer.steps - 1):
-            restorer.step(state, k)
-        unrefined = model.decode(state.latent)
-        restorer.step(state, restorer.steps - 1)
-        refined = model.decode(state.latent)
+        unrefined, refined = (
+            restore(VARSRRestorer(model, SampleSettings(guidance=0), refining), lq, seeds)
+            for refining in (RefineSettings(strength=0), RefineSettings(guidance=0))
+        )
     columns = torch.cat((lq, unrefined, refined, target), dim=3)
     sheet = columns.permute(0, 2, 3, 1).flatten(0, 1)
     Image.fromarray(sheet.mul(255).round().byte().cpu().numpy()).save(path)
