@@ -23,29 +23,23 @@ NORM_EPS = 1e-6
 
 
 class AutoencoderConfig(Protocol):
-    """What a family's configuration tells; levels run from fine to coarse."""
+    """What a family's configuration tells; levels run from fine to coarse.
+
+    widths:           channels of each level
+    encoder_blocks, decoder_blocks: residual blocks of each level
+    attention_levels: levels with self-attention behind each block
+    """
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        ...
-
+    def widths(self) -> tuple[int, ...]: ...
     @property
-    def encoder_blocks(self) -> int:
-        """Residual blocks of each level."""
-        ...
-
+    def encoder_blocks(self) -> int: ...
     @property
     def decoder_blocks(self) -> int: ...
-
     @property
-    def attention_levels(self) -> tuple[int, ...]:
-        """Levels with self-attention behind each block."""
-        ...
-
+    def attention_levels(self) -> tuple[int, ...]: ...
     @property
     def latent_channels(self) -> int: ...
-
     @property
     def norm_groups(self) -> int: ...
 
@@ -115,22 +109,22 @@ class Level(nn.Module):
 
     def __init__(
         self,
+        config: AutoencoderConfig,
+        level: int,
         inputs: int,
-        outputs: int,
         blocks: int,
-        *,
-        attention: bool,
-        groups: int,
         operations: ModuleType = nn,
     ) -> None:
         super().__init__()
-        widths = [inputs] + [outputs] * blocks
+        width, groups = config.widths[level], config.norm_groups
+        widths = [inputs] + [width] * blocks
         self.blocks = LayerList(
             ResidualBlock(a, b, groups, operations)
             for a, b in zip(widths, widths[1:], strict=False)
         )
+        attentions = blocks if level in config.attention_levels else 0
         self.attentions = LayerList(
-            SpatialAttention(outputs, groups, operations) for _ in range(blocks if attention else 0)
+            SpatialAttention(width, groups, operations) for _ in range(attentions)
         )
 
     def forward(
@@ -147,6 +141,14 @@ class DownLevel(Level):
     resampling = "downsample"
     downsample: nn.Conv2d
 
+    def __init__(self, config: AutoencoderConfig, level: int, operations: ModuleType = nn) -> None:
+        widths, width = config.widths, config.widths[level]
+        super().__init__(
+            config, level, widths[max(level - 1, 0)], config.encoder_blocks, operations
+        )
+        if level < len(widths) - 1:
+            self.add_module(self.resampling, operations.Conv2d(width, width, 3, stride=2))
+
     def shrink(self, x: Tensor) -> Tensor:
         """To half the resolution; the coarsest level does not."""
         convolution = self._modules.get(self.resampling)
@@ -157,6 +159,13 @@ class DownLevel(Level):
 class UpLevel(Level):
     resampling = "upsample"
     upsample: nn.Conv2d
+
+    def __init__(self, config: AutoencoderConfig, level: int, operations: ModuleType = nn) -> None:
+        widths, width = config.widths, config.widths[level]
+        inputs = widths[min(level + 1, len(widths) - 1)]
+        super().__init__(config, level, inputs, config.decoder_blocks, operations)
+        if level > 0:
+            self.add_module(self.resampling, operations.Conv2d(width, width, 3, padding=1))
 
     def enlarge(self, x: Tensor) -> Tensor:
         """To twice the resolution; the finest level does not."""
@@ -187,24 +196,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, operations: ModuleType = nn) -> None:
         super().__init__()
-        widths, coarsest = config.widths, len(config.widths) - 1
+        widths = config.widths
         self.conv_in = operations.Conv2d(3, widths[0], 3, padding=1)
-
-        def level(i: int) -> DownLevel:
-            made = self.level(
-                widths[max(i - 1, 0)],
-                widths[i],
-                config.encoder_blocks,
-                attention=i in config.attention_levels,
-                groups=config.norm_groups,
-                operations=operations,
-            )
-            if i < coarsest:
-                resample = operations.Conv2d(widths[i], widths[i], 3, stride=2)
-                made.add_module(made.resampling, resample)
-            return made
-
-        self.down = LayerList(level(i) for i in range(len(widths)))
+        self.down = LayerList(self.level(config, i, operations) for i in range(len(widths)))
         self.middle = self.between(widths[-1], config.norm_groups, operations)
         self.norm_out = operations.GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
         self.conv_out = operations.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
@@ -229,30 +223,16 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig, operations: ModuleType = nn) -> None:
         super().__init__()
-        widths, coarsest = config.widths, len(config.widths) - 1
+        widths = config.widths
         self.conv_in = operations.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
         self.middle = self.between(widths[-1], config.norm_groups, operations)
-
-        def level(i: int) -> UpLevel:
-            made = self.level(
-                widths[min(i + 1, coarsest)],
-                widths[i],
-                config.decoder_blocks,
-                attention=i in config.attention_levels,
-                groups=config.norm_groups,
-                operations=operations,
-            )
-            if i > 0:
-                resample = operations.Conv2d(widths[i], widths[i], 3, padding=1)
-                made.add_module(made.resampling, resample)
-            return made
-
-        self.up = LayerList(level(i) for i in range(len(widths)))  # up[0], the finest, runs last
+        # up[0] is the finest and runs last.
+        self.up = LayerList(self.level(config, i, operations) for i in range(len(widths)))
         self.norm_out = operations.GroupNorm(config.norm_groups, widths[0], eps=NORM_EPS)
         self.conv_out = operations.Conv2d(widths[0], 3, 3, padding=1)
 
         # The finest level that has attention, or the coarsest: the last one of the coarse part.
-        self.split = min((*config.attention_levels, coarsest))
+        self.split = min((*config.attention_levels, len(widths) - 1))
 
     @property
     def context(self) -> int:
