@@ -80,12 +80,14 @@ class Canvas:
     def output(self, like: Tensor, out: Tensor | None = None) -> Tensor:
         """Where the pictures go: (B, 3, or 4 with alpha, height, width), `out` if it has that shape
 
-        New memory lies where `like` does. It is written to at once, so that a picture that does not
-        fit fails before any work.
+        New memory lies where `like` does, the channels of a pixel together, as hosts keep pictures:
+        so they need no copy. It is written to at once, so that a picture that does not fit fails
+        before any work.
         """
         shape = (self.images, 3 if self.alpha is None else 4, self.height, self.width)
         if out is None:
-            return torch.zeros(shape).to(like.device).fill_(0)
+            pixels = torch.zeros(self.images, *shape[2:], shape[1]).to(like.device).fill_(0)
+            return pixels.movedim(-1, 1)
         if out.shape != shape:
             raise ValueError(f"out has shape {tuple(out.shape)}; {shape} is expected")
         return out

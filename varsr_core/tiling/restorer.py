@@ -41,7 +41,7 @@ class Restorer(Protocol[State]):
 
     @property
     def tile_bytes(self) -> int:
-        """Memory that work on one tile takes beside the weights."""
+        """Memory that one tile takes beside the weights."""
         ...
 
     @property

@@ -61,3 +61,8 @@ def test_memory_of_another_shape_is_refused_before_any_work(restorer, shape):
             out=torch.zeros(shape),
         )
     assert not seen
+
+
+def test_host_layout_needs_no_copy(restorer):
+    found = upscale(models.picture(16, 24, images=2), 2.0, restorer)
+    assert found.movedim(1, -1).is_contiguous()
