@@ -205,9 +205,8 @@ def test_split_cuts_what_its_positions_say(grid):
 def share_of_each_tile(grid):
     """Weight of every tile at every pixel: (tiles, height, width)."""
     count = len(grid)
-    one_hot = torch.eye(count).view(count * count, 1, 1, 1)
-    tiles = one_hot.expand(-1, -1, grid.tile, grid.tile).double()
-    return grid.merge(tiles)[:, 0]
+    one_hot = torch.eye(count).view(count, count, 1, 1)  # a channel for each tile
+    return grid.merge(one_hot.expand(-1, -1, grid.tile, grid.tile).double())[0]
 
 
 @each("case", [g for g in GRIDS if g[0] * g[1] < 10_000])
