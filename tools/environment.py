@@ -291,9 +291,8 @@ def main() -> int:
     except PreparationError as error:
         _say(f"FAILED: {error}")
         return 1
-    _say(f"python: {environment.python}")
-    for version, host in environment.hosts.items():
-        _say(f"ComfyUI {version}: {host}")
+    for name, path in (("python", environment.python), *environment.hosts.items()):
+        _say(f"{name}: {path}")
     return 0
 
 
