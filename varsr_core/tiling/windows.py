@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -21,8 +22,9 @@ FADING = 0.25
 LEAST = 1e-6  # not 0: where the other tile is left out, this one is all there is
 
 
-def axis_window(starts: Sequence[int], number: int, tile: int, profile: Profile) -> Tensor:
-    """Weights of a tile along one axis: (tile,), above 0 and at most 1.
+@lru_cache(maxsize=256)
+def axis_window(starts: tuple[int, ...], number: int, tile: int, profile: Profile) -> Tensor:
+    """Weights of a tile along one axis: (tile,), above 0 and at most 1; kept, so not to be changed.
 
     starts: first cells of the tiles along this axis; number: of the tile among them
     """
