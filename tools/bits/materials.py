@@ -113,7 +113,7 @@ class Materials:
 
     def varsr_parts(self, sides: tuple[int, ...]) -> dict[str, dict[str, Tensor]]:
         """Tensors by the released names, in the parts that the manifest has them in."""
-        recipe = _module(self.data / "weight_recipe.py")
+        recipe = _module(next(self.root.glob("tests/*/weight_recipe.py")))
         manifest = json.loads((self.data / "varsr_tiny_manifest.json").read_text())
         return {
             part: {
