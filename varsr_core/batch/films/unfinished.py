@@ -18,7 +18,7 @@ from ..outcome import Outcome, attempt
 from ..part_files import whole_result
 from .join import join_film
 from .plan import SEGMENT_FRAMES, plan_film
-from .segment_file import read_table
+from .segment_file import check_data, read_table
 
 SEGMENTS = ".varsr_batch.segments"  # folder in the output folder, until all films are whole
 
@@ -130,7 +130,8 @@ class UnfinishedFilms:
 
 def _is_done(segment: Segment) -> bool:
     try:
-        read_table(Path(segment.output))
+        path = Path(segment.output)
+        check_data(path, read_table(path))
     except InputError:
         return False
     return True
