@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import InputError
+from ..disk import as_bytes, portable
 from ..jobs import Film, Job, Segment
 from ..options import Options
 from ..outcome import Outcome, attempt
@@ -109,7 +110,8 @@ class UnfinishedFilms:
 
     def _folder_name(self, film: Film) -> str:
         """Of a film's segments: a hash of its name, and one of all that they depend on."""
-        made_from = [film.source, film.mask, film.stamp(), self.settings_hash, SEGMENT_FRAMES]
+        names = portable(film.source), portable(film.mask)
+        made_from = [*names, film.stamp(), self.settings_hash, SEGMENT_FRAMES]
         return f"{_hash(film.name)}.{_hash(json.dumps(made_from))}"
 
     def tidy(self, jobs: Sequence[Job]) -> None:
@@ -138,4 +140,4 @@ def _is_done(segment: Segment) -> bool:
 
 
 def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(as_bytes(text), digest_size=8).hexdigest()
