@@ -15,6 +15,7 @@ from ..images.output_size import SIZE_MODES, OutputSize
 from ..runtime.dtypes import DTYPE_CHOICES
 from ..tiling.consistency import TILING_MODES, Tiling
 from ..upscaling import UpscaleSettings
+from .disk import absolute
 from .naming import FIELDS, Naming
 from .options import Options
 from .output_format import DEPTHS, FORMATS, OutputFormat
@@ -26,7 +27,7 @@ DESCRIPTION = """\
 Restores and enlarges pictures and films, as the node does in ComfyUI. A second run does only what
 is missing or changed; a film goes on at the segment, of about 48 frames, where a run was stopped.
 Exit code: 0 all is done, 1 some files failed, 2 nothing could be done or the run could not go on,
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C, 141 nobody reads the report any longer.
 """
 
 
@@ -44,6 +45,7 @@ class Command:
     as_json: bool
     ray: str | None
     workers: int
+    overwrite: bool
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -84,10 +86,10 @@ def parse(arguments: Sequence[str]) -> Command:
         _in_range("together", found.together, 0, 4096),
     )
     fields = {"scale": f"{size.value:g}", "seed": str(found.seed), "model": Path(model).stem}
-    mask = None if found.mask is None else Path(os.path.abspath(found.mask))
-    naming = Naming(Path(os.path.abspath(found.output)), found.name, options.form, fields, mask)
+    mask = None if found.mask is None else absolute(Path(found.mask))
+    naming = Naming(absolute(Path(found.output)), found.name, options.form, fields, mask)
     workers = _in_range("workers", found.workers, 0, 4096)
-    return Command(found.inputs, naming, options, found.json, found.ray, workers)
+    return Command(found.inputs, naming, options, found.json, found.ray, workers, found.overwrite)
 
 
 def _model(asked: str, family: str) -> str:
@@ -118,6 +120,12 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     fields = ", ".join(f"{{{name}}}" for name in FIELDS)
     group.add_argument(
         "--name", default="{stem}", help=f"of results, without suffix, with {fields}"
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files in the places of results that earlier runs did not write; inputs are "
+        "never replaced",
     )
     form = OutputFormat()
     for flag, choices, default, text in (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from .disk import regular_stat
 
 HASH_CHUNK = 2**22  # bytes
 
@@ -31,8 +32,11 @@ class Job:
         return [Path(path) for path in (self.source, self.mask) if path]
 
     def stamp(self) -> str:
-        """Size and time of the inputs: while it stays, they are taken to be unchanged."""
-        stats = [path.stat() for path in self.inputs]
+        """Size and time of the inputs: while it stays, they are taken to be unchanged.
+
+        Raises InputError for inputs that are no files, before one of them is opened.
+        """
+        stats = [regular_stat(path) for path in self.inputs]
         return " ".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
 
     def check_unchanged(self, stamp: str) -> None:

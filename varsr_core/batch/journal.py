@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError
+from .disk import as_bytes, identities, portable, regular_stat
 from .jobs import Job
 from .outcome import Outcome
+from .part_files import NAME
 
-NAME = ".varsr_batch.sqlite"
+VERSION = 2  # 0.1.0 wrote none, which is 0 to SQLite, and is continued
+DAMAGED = ("not a database", "malformed", "unsupported file format")  # what SQLite says of it
 COLUMNS = "name, source, settings, stamp, content_hash, bytes, error"
 CREATE = """CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, source TEXT NOT NULL, settings TEXT NOT NULL, stamp TEXT NOT NULL,
     content_hash TEXT NOT NULL, bytes INTEGER NOT NULL, error TEXT NOT NULL
 )"""
+# Names of results that runs wrote or were about to write: killed in between, a run leaves results
+# that it could not note. Journals of 0.1.0 know only files that are finished.
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+CREATE_OWN = "CREATE TABLE own (name TEXT PRIMARY KEY)"
+FINISHED = "SELECT name FROM files WHERE error = ''"
+FILL_OWN = "INSERT INTO own SELECT name FROM files"
 
 
 class Journal:
@@ -23,27 +33,111 @@ class Journal:
 
     Every outcome is on the disk when `record` returns: killed at any moment, a run loses no more
     than what it was just restoring.
-    Raises InputError where the folder cannot be written or another run works on it.
+    Raises InputError where the folder cannot be written, another run works on it, or what is there
+    is no journal that can be continued.
+
+    new: whether there was none
     """
 
     def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.database = sqlite3.connect(folder / NAME, timeout=0.1, isolation_level=None)
+            if os.path.lexists(self.path):
+                regular_stat(self.path)
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            self.database = sqlite3.connect(self.path, timeout=0.1, isolation_level=None)
             # Held until the process ends, however it ends.
             self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self.database.execute("BEGIN EXCLUSIVE")
-            self.database.execute(CREATE)
+            self._check_and_fill()
             self.database.execute("COMMIT")
-        except (OSError, sqlite3.Error) as error:
-            if "locked" in str(error):
-                raise InputError(
-                    f"another run works on {folder}; wait for it, or choose another folder"
-                ) from None
+            self.identity = identities(self.path)
+        except InputError:
+            self.database.close()
+            raise
+        except sqlite3.Error as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: sqlite3.Error) -> InputError:
+        folder = self.path.parent
+        if _is_damaged(error):
+            return self._damaged(str(error))
+        if "locked" in str(error):
+            return InputError(
+                f"another run works on {folder}; wait for it, or choose another folder"
+            )
+        return self._unusable(error)
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self.path.parent} cannot be used as the output folder ({error}); make it writable, "
+            "or choose another"
+        )
+
+    def _check_and_fill(self) -> None:
+        (version,) = self.database.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
             raise InputError(
-                f"{folder} cannot be used as the output folder ({error}); make it writable, or "
-                "choose another"
-            ) from None
+                f"{self.path} is a journal of version {version} and this pack knows {VERSION}: "
+                "update the pack, or choose another output folder"
+            )
+        (said,) = self.database.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise self._damaged(said)
+        tables = {name for (name,) in self.database.execute(TABLES)}
+        if tables and "files" not in tables:
+            raise self._foreign()
+        self.new = not tables
+        self.database.execute(CREATE)
+        if self._columns("files") != COLUMNS:
+            raise self._foreign()
+        if "own" not in tables:
+            self.database.execute(CREATE_OWN)
+            self.database.execute(FILL_OWN)
+        elif self._columns("own") != "name":
+            raise self._foreign()
+        self.database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _columns(self, table: str) -> str:
+        rows = self.database.execute(f"PRAGMA table_info({table})")
+        return ", ".join(row[1] for row in rows)
+
+    def _foreign(self) -> InputError:
+        return InputError(
+            f"{self.path} is no journal of this command, but a database of another program; "
+            "choose another output folder"
+        )
+
+    def _damaged(self, said: str) -> InputError:
+        return InputError(
+            f"the journal {self.path} is damaged ({said}), so what is done is not known; put a "
+            "copy of it back, or choose another output folder. Without it all is restored again, "
+            "over the results with --overwrite"
+        )
+
+    def error(self, error: sqlite3.Error) -> InputError:
+        """What a failure in the middle of a run means."""
+        if _is_damaged(error):
+            return self._damaged(str(error))
+        if self._is_gone:
+            return self._gone()
+        return InputError(
+            f"the journal {self.path} cannot be written ({error}); make room on the disk, and run "
+            "the same command again"
+        )
+
+    @property
+    def _is_gone(self) -> bool:
+        return bool(self.identity) and self.identity.isdisjoint(identities(self.path))
+
+    def _gone(self) -> InputError:
+        return InputError(
+            f"{self.path.parent} was moved or deleted during the run, with its journal; put it "
+            "back and run the same command again. Results that lie there now are not in a journal"
+        )
 
     def close(self) -> None:
         self.database.close()
@@ -54,7 +148,7 @@ class Journal:
         Inputs of the same size and time count as unchanged; else their content decides.
         """
         found = self.database.execute(
-            f"SELECT {COLUMNS} FROM files WHERE name = ?", (job.name,)
+            f"SELECT {COLUMNS} FROM files WHERE name = ?", (_stored(job.name),)
         ).fetchone()
         if found is None:
             return False
@@ -65,33 +159,75 @@ class Journal:
             if Path(job.output).stat().st_size != size:
                 return False
             stamp = job.stamp()
-            if stamp == noted and source == job.source:
+            if stamp == noted and _read(source) == portable(job.source):
                 return True
             if job.content_hash() != content_hash:
                 return False
-        except OSError:
+        except (InputError, OSError):
             return False
         self.database.execute(
-            "UPDATE files SET stamp = ?, source = ? WHERE name = ?", (stamp, job.source, job.name)
+            "UPDATE files SET stamp = ?, source = ? WHERE name = ?",
+            (stamp, _stored(job.source), _stored(job.name)),
         )
         return True
 
+    def begin(self, jobs: Iterable[Job]) -> None:
+        """Notes results that may be written from now on."""
+        names = [(_stored(job.name),) for job in jobs]
+        self.database.execute("BEGIN")
+        self.database.executemany("INSERT OR IGNORE INTO own VALUES (?)", names)
+        self.database.execute("COMMIT")
+
+    def end(self, jobs: Iterable[Job]) -> None:
+        """Takes back what `begin` noted of results that are not there after all."""
+        missing = [(_stored(job.name),) for job in jobs if not os.path.lexists(job.output)]
+        self.database.execute("BEGIN")
+        self.database.executemany("DELETE FROM own WHERE name = ?", missing)
+        self.database.execute("COMMIT")
+
+    def own(self) -> set[str]:
+        """Names of results that are this folder's, finished or not."""
+        found = self.database.execute("SELECT name FROM own UNION " + FINISHED)
+        return {_name(name) for (name,) in found}
+
     def record(self, job: Job, settings_hash: str, outcome: Outcome) -> None:
-        """Notes what became of a job, in place of what was noted before."""
+        """Notes what became of a job, in place of what was noted before.
+
+        Raises InputError where the journal is no longer there.
+        """
+        if self._is_gone:
+            raise self._gone()
         self.database.execute(
             f"INSERT OR REPLACE INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                job.name,
-                job.source,
+                _stored(job.name),
+                _stored(job.source),
                 settings_hash,
                 outcome.stamp,
                 outcome.content_hash,
                 outcome.bytes,
-                outcome.error,
+                _stored(outcome.error),
             ),
         )
 
-    def results(self) -> Iterator[str]:
-        """Names of all files that were written."""
-        for (name,) in self.database.execute("SELECT name FROM files WHERE error = ''"):
-            yield name
+
+def _is_damaged(error: sqlite3.Error) -> bool:
+    return any(words in str(error) for words in DAMAGED)
+
+
+def _stored(text: str) -> str | bytes:
+    """As SQLite can hold it: names that are no UTF-8 are bytes to it."""
+    try:
+        portable(text).encode()
+    except UnicodeEncodeError:
+        return as_bytes(text)
+    return portable(text)
+
+
+def _read(stored: str | bytes) -> str:
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogateescape")
+
+
+def _name(stored: str | bytes) -> str:
+    """As this process calls the file."""
+    return os.fsdecode(stored.encode() if isinstance(stored, str) else stored)

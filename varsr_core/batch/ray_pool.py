@@ -28,6 +28,7 @@ from .report import WatchFn
 from .worker import Worker
 
 TRIES = 3  # of a group whose worker dies, before its tasks are done one by one
+NOT_UTF8 = "\0"  # begins text that was written out; no name holds it
 WAITING = 2  # groups that lie ready at each worker
 
 KINDS: dict[str, type[Task]] = {"picture": Picture, "segment": Segment}
@@ -118,7 +119,7 @@ class RayPool:
             )
         try:
             for row in restored.iter_rows():
-                yield Outcome(**row)
+                yield Outcome(**{name: _off_wire(value) for name, value in row.items()})
         except self.ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             raise InputError(
@@ -147,13 +148,25 @@ class RayWorker:
         """Groups of tasks in, columns of outcomes out."""
         tasks = [task for group in rows["tasks"] for task in unpacked(str(group))]
         outcomes = [asdict(outcome) for outcome in self.worker.do(tasks)]
-        return {name: [outcome[name] for outcome in outcomes] for name in outcomes[0]}
+        return {name: [_on_wire(outcome[name]) for outcome in outcomes] for name in outcomes[0]}
 
 
 def packed(tasks: Sequence[Task]) -> str:
     """For the way to a worker."""
     names = {kind: name for name, kind in KINDS.items()}
     return json.dumps([[names[type(task)], asdict(task)] for task in tasks])
+
+
+def _on_wire(value: Any) -> Any:
+    """Columns of text are UTF-8, and names of files need not be."""
+    if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+        return NOT_UTF8 + json.dumps(value)
+    return value
+
+
+def _off_wire(value: Any) -> Any:
+    marked = isinstance(value, str) and value.startswith(NOT_UTF8)
+    return json.loads(value.removeprefix(NOT_UTF8)) if marked else value
 
 
 def unpacked(text: str) -> list[Task]:

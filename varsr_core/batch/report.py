@@ -7,14 +7,18 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..runtime.progress import Progress
+from .disk import portable, printable
+from .inputs import counted
 from .jobs import Film, Job
 from .outcome import Outcome
+from .streams import telling
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +62,14 @@ class Report(ABC):
     tiles:    that this run restored
     under_way: how many files the worker has finished of those it has not told of, with fractions
     of_films: the same of films that are not whole, without the segment under way
+    others:   suffixes of files of other kinds, which are left out
     """
 
     def __init__(self, remote: bool) -> None:
         """remote: whether tiles are told only when a file, or a segment, is finished."""
         self.remote = remote
         self.began = time.monotonic()
+        self.others: Counter[str] = Counter()
         self.todo = self.files = self.failed = self.skipped = 0
         self.tiles = self.under_way = self.of_films = 0.0
         self.resumed: float | None = None  # `of_films` at the start, by earlier runs
@@ -137,26 +143,32 @@ class BarReport(Report):
     """For people: a bar, and what went wrong as it happens."""
 
     def say_start(self) -> None:
+        if self.others:
+            logger.info("Left out: %s", counted(self.others))
         if self.skipped:
             logger.info("%d files are done already", self.skipped)
+        self.bar = tqdm(total=self.todo, disable=True)
+        with telling(sys.stderr):
+            self.bar = tqdm(total=self.todo, bar_format=BAR)
         self.redirect = logging_redirect_tqdm()
         self.redirect.__enter__()
-        self.bar = tqdm(total=self.todo, bar_format=BAR)
         self.say_progress()
 
     def say_file(self, job: Job, outcome: Outcome) -> None:
         if outcome.error:
-            logger.error("%s: %s", job.source, outcome.error)
+            logger.error("%s: %s", printable(job.source), printable(outcome.error))
 
     def say_progress(self) -> None:
         self.bar.set_description_str(f"{self.files} of {self.todo} files, ", refresh=False)
         shown = f"{self.tiles:.0f} tiles, {self.speed:.2f} tiles/s"
         self.bar.set_postfix_str(shown, refresh=False)
-        self.bar.update(self.finished - self.bar.n)
+        with telling(sys.stderr):
+            self.bar.update(self.finished - self.bar.n)
 
     def end(self) -> None:
-        self.bar.close()
         self.redirect.__exit__(None, None, None)
+        with telling(sys.stderr):
+            self.bar.close()
         logger.info(
             "%d files restored, %d done before, %d failed; %.0f tiles in %.1f s",
             self.files - self.failed,
@@ -181,9 +193,9 @@ class JSONReport(Report):
     def say_file(self, job: Job, outcome: Outcome) -> None:
         self._say(
             "file",
-            source=job.source,
-            output=job.output,
-            error=outcome.error or None,
+            source=portable(job.source),
+            output=portable(job.output),
+            error=portable(outcome.error) or None,
             input_hash=outcome.content_hash or None,
             tiles=outcome.tiles,
             seconds=round(outcome.seconds, 3),
@@ -210,8 +222,10 @@ class JSONReport(Report):
             failed=self.failed,
             tiles=round(self.tiles),
             seconds=round(self.seconds, 3),
+            other_kinds=self.others.total(),
         )
 
     def _say(self, event: str, **values: object) -> None:
-        self.stream.write(json.dumps({"event": event, **values}) + "\n")
-        self.stream.flush()
+        with telling(self.stream):
+            self.stream.write(json.dumps({"event": event, **values}) + "\n")
+            self.stream.flush()

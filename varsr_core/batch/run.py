@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
@@ -17,6 +18,7 @@ from .options import Options
 from .outcome import Outcome, failed
 from .part_files import remove_parts
 from .report import Report, WatchFn
+from .results import without_foreign
 from .worker import Worker
 
 Pool = Callable[[Options, Sequence[Task], WatchFn], Iterator[Outcome]]
@@ -38,22 +40,36 @@ def one_by_one(options: Options, tasks: Sequence[Task], watch: WatchFn) -> Itera
 
 
 def run_batch(
-    inputs: Sequence[str], naming: Naming, options: Options, pool: Pool, report: Report
+    inputs: Sequence[str],
+    naming: Naming,
+    options: Options,
+    pool: Pool,
+    report: Report,
+    overwrite: bool = False,
 ) -> Result:
     """Restores what earlier runs did not. Raises InputError or CheckpointError before the work,
-    and InputError when it cannot go on, as on a full disk; the same call then does the rest."""
+    and InputError when it cannot go on, as on a full disk; the same call then does the rest.
+
+    overwrite: files in the places of results that are no results of earlier runs
+    """
     settings_hash = options.settings_hash(read_model(options).fingerprint)
     if naming.mask is not None and not naming.mask.exists():
         raise InputError(f"mask: there is no file or folder {naming.mask}")
     journal = Journal(naming.folder)
     films = UnfinishedFilms(naming.folder, settings_hash, options)
     jobs: list[Picture | Film] = []
+    todo: list[Picture | Film] = []
     try:
         remove_parts(naming.folder)
-        known = {naming.folder / name for name in journal.results()}
-        jobs, refused = find_jobs(inputs, naming, known)
+        own = journal.own()
+        known = {naming.folder / name for name in own}
+        jobs, refused = find_jobs(inputs, naming, known, report.others)
         todo = [job for job in jobs if not journal.is_done(job, settings_hash)]
         skipped = len(jobs) - len(todo)
+        if not overwrite:
+            todo, foreign = without_foreign(todo, own, journal.new)
+            refused += foreign
+        journal.begin(todo)
         report.start(len(todo) + len(refused), skipped)
         run = _Run(settings_hash, films, journal, report)
         try:
@@ -63,13 +79,12 @@ def run_batch(
         finally:
             report.end()
     except sqlite3.Error as error:
-        raise InputError(
-            f"the journal in {naming.folder} cannot be written ({error}); make room on the disk, "
-            "and run the same command again"
-        ) from None
+        raise journal.error(error) from None
     finally:
         remove_parts(naming.folder)  # of workers that died
         films.tidy(jobs)
+        with suppress(sqlite3.Error):  # then a later run takes some more files for its own
+            journal.end(todo)
         journal.close()
     return Result(len(todo) - run.failed, skipped, len(refused) + run.failed)
 

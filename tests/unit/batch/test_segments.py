@@ -202,13 +202,16 @@ def test_film_that_changes_meanwhile_is_told(tmp_path, run, cut, monkeypatch, ca
     assert segments(result.parent) == []
 
 
-def test_damaged_segment_is_restored_again(tmp_path, run, cut, restored):
+@pytest.mark.parametrize("damage", ["begin", "byte"])
+def test_damaged_segment_is_restored_again(tmp_path, run, cut, restored, damage):
     source = films.make_film(tmp_path / "clip.mp4", FRAMES)
     cut(EACH)
     restored["raised"] = {EACH * 2 + 5: KeyboardInterrupt()}
     _, result = run(source)
     damaged = segments(result.parent)[1]
-    damaged.write_bytes(damaged.read_bytes()[3:])
+    data = bytearray(damaged.read_bytes())
+    data[40] ^= 1
+    damaged.write_bytes(data if damage == "byte" else data[3:])
     restored |= {"frames": 0, "raised": {}}
     assert run(source)[0] == 0
     assert restored["frames"] == FRAMES - EACH

@@ -16,7 +16,7 @@ from ..optional import import_av
 from ..options import Options
 from .containers import CONTAINERS
 from .encoder import FilmEncoder
-from .reader import FilmReader, input_errors, open_film
+from .reader import METADATA_ERRORS, FilmReader, input_errors, open_film
 from .segment_file import read_packets, read_table
 
 LEAST_FRAMES = 0.95  # of the frames that a film says it has; fewer were cut off
@@ -60,7 +60,8 @@ def join_film(segments: Sequence[Segment], path: Path, options: Options) -> None
         container = CONTAINERS[Path(name).suffix.lower()][1]
         # Without the names that Matroska draws at random, the same film is the same file.
         flags = {"fflags": "bitexact"} if container in ("matroska", "webm") else {}
-        with av.open(str(path), "w", format=container, options=flags) as target:
+        choices = {"options": flags, "metadata_errors": METADATA_ERRORS}
+        with av.open(str(path), "w", format=container, **choices) as target:
             found = _write(source, target, stored, options)
     for one, count in zip(stored, found, strict=True):
         if one.sought and one.frames != count:

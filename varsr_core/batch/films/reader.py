@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ..disk import regular_stat
 from ..optional import import_av
 
 FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
@@ -17,6 +18,7 @@ FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
 SEEKABLE = {
     "av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
 }  # fmt: skip
+METADATA_ERRORS = "surrogateescape"  # what cameras write need be no text; it is kept byte by byte
 INTRA = 1  # picture type of a frame that is predicted from no other
 STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
 
@@ -40,10 +42,10 @@ def input_errors() -> Iterator[None]:
 def open_film(path: str) -> Any:
     """A container with a moving picture. Raises InputError for anything else."""
     av = import_av("films")
-    if Path(path).stat().st_size == 0:
+    if regular_stat(Path(path)).st_size == 0:
         raise InputError("the file is empty (0 bytes); copy it again")
     with input_errors():
-        source = av.open(path)
+        source = av.open(path, metadata_errors=METADATA_ERRORS)
     if not source.streams.video:
         source.close()
         raise InputError("the file has no moving picture")

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import InputError
+from ..disk import as_bytes, portable
 from ..jobs import Film, Job, Segment
 from ..options import Options
 from ..outcome import Outcome, attempt
 from ..part_files import whole_result
 from .join import join_film
 from .plan import SEGMENT_FRAMES, plan_film
-from .segment_file import read_table
+from .segment_file import check_data, read_table
 
 SEGMENTS = ".varsr_batch.segments"  # folder in the output folder, until all films are whole
 
@@ -109,7 +110,8 @@ class UnfinishedFilms:
 
     def _folder_name(self, film: Film) -> str:
         """Of a film's segments: a hash of its name, and one of all that they depend on."""
-        made_from = [film.source, film.mask, film.stamp(), self.settings_hash, SEGMENT_FRAMES]
+        names = portable(film.source), portable(film.mask)
+        made_from = [*names, film.stamp(), self.settings_hash, SEGMENT_FRAMES]
         return f"{_hash(film.name)}.{_hash(json.dumps(made_from))}"
 
     def tidy(self, jobs: Sequence[Job]) -> None:
@@ -130,11 +132,12 @@ class UnfinishedFilms:
 
 def _is_done(segment: Segment) -> bool:
     try:
-        read_table(Path(segment.output))
+        path = Path(segment.output)
+        check_data(path, read_table(path))
     except InputError:
         return False
     return True
 
 
 def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(as_bytes(text), digest_size=8).hexdigest()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...images.output_size import OutputSize
+from ..disk import regular_stat
 from ..optional import import_av
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
@@ -64,7 +65,7 @@ def read_picture(path: Path, size: OutputSize | None = None) -> DecodedPicture:
 
     size: of the output; what would be too large is refused before it is decoded
     """
-    if path.stat().st_size == 0:
+    if regular_stat(path).st_size == 0:
         raise InputError("the file is empty (0 bytes); copy it again")
     try:
         with warnings.catch_warnings(), _opened(path) as image:
@@ -86,6 +87,7 @@ def read_picture(path: Path, size: OutputSize | None = None) -> DecodedPicture:
 
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width, from the start of the file alone. Raises whatever a broken one leads to."""
+    regular_stat(path)
     with _opened(path) as image:
         return image.height, image.width
 
