@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .atomic import whole_file
 from .lazy_tensor import LazyTensor, StateDict
+from .pickle_shape import is_endless
 from .soundness import Contents, check_contents, check_file, check_finite, is_there, raw_bytes
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,11 @@ def _read_safetensors(path: Path) -> tuple[list[dict[str, Tensor]], dict[str, st
 
 def _read_pickle(path: Path) -> Any:
     """Only tensors and plain containers are unpickled; anything else is refused by torch."""
+    if is_endless(path):
+        raise CheckpointError(
+            f"{path.name} holds a few objects so often that there is no end to it; this is no "
+            "checkpoint. Only take checkpoints from their authors"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:

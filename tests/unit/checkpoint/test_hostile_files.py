@@ -2,6 +2,7 @@
 
 import os
 import time
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_dictionaries_that_share_others_are_walked_once(tmp_path, old, kind):
     for _ in range(MAX_DEPTH - 2):
         shared = make(a=shared, b=shared)
     path = save(tmp_path / "m.pth", shared, _use_new_zipfile_serialization=not old)
-    refuse(path, "no checkpoint of VARSR or NSARM")
+    refuse(path, "no checkpoint of VARSR or NSARM|no end to it")
 
 
 def test_dictionaries_that_hold_themselves_end(tmp_path):
@@ -67,6 +68,39 @@ def test_more_nesting_than_any_checkpoint_has_is_refused(tmp_path, case):
     else:
         nested = {str(i): {} for i in range(MAX_CONTAINERS + 1)}
     refuse(save(tmp_path / "m.pth", nested), "nests more than")
+
+
+def bomb(path, body, old):
+    """A pickle of torch.save() with other opcodes in it."""
+    body = b"\x80\x02" + body + b"."
+    save(path, {}, _use_new_zipfile_serialization=not old)
+    if old:
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"\x80\x02}q\x00.", body, 1))
+        assert body in path.read_bytes()
+        return path
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, body if name.endswith("data.pkl") else content)
+    return path
+
+
+TWICE = b")q\x01" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(1, 100))
+WIDE = b")q\x01" + b"".join(b"(" + b"h%c" % i * 300 + b"tq%c" % (i + 1) for i in range(1, 9))
+BOMBS = {
+    "key": b"}" + TWICE + b"K\x01s",
+    "wide key": b"}" + WIDE + b"K\x01s",
+    "printed": b"}K\x01" + TWICE + b"\x85Qs",
+    "called": b"}K\x01" + TWICE + b")Rs",
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+@each("old", [True, False])
+def test_tuples_that_hold_each_other_are_refused_before_they_are_hashed(tmp_path, case, old):
+    refuse(bomb(tmp_path / "m.pth", BOMBS[case], old), "no end to it")
 
 
 def test_outer_and_earlier_dictionaries_still_come_first(tmp_path, reference):
