@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -142,10 +142,23 @@ def model_files(folder: str) -> list[str]:
     return folder_paths.get_filename_list(folder)
 
 
-def model_path(name: str, folder: str) -> Path:
-    """Where a file of the list lies; a place in the default folder where it is not there."""
-    found = folder_paths.get_full_path(folder, name)
-    return Path(found) if found else model_folder(folder) / name
+def listed_path(name: str, folder: str, listed: Sequence[str]) -> Path | None:
+    """Where a file of the host's list lies; None for a name that is not in it.
+
+    Not every version of ComfyUI checks a choice, none a text that is wired to it; a name may then
+    be a path to anywhere. As the host lists it, it is one of the user's models.
+    """
+    found = folder_paths.get_full_path(folder, name) if name in listed else None
+    return Path(found) if found else None
+
+
+def model_path(name: str, folder: str) -> Path | None:
+    return listed_path(name, folder, model_files(folder))
+
+
+def files_of(path: Path | None, model_files: Callable[[Path], list[Path]]) -> list[Path]:
+    """All files of a model, of which `path` is one; none where there is no such model."""
+    return [] if path is None else model_files(path)
 
 
 def model_folder(folder: str) -> Path:

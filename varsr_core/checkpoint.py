@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import CheckpointError
 from .family import Checkpoint, Family
 from .files.lazy_tensor import StateDict
+from .files.soundness import Contents, check_finite, check_plain, is_rounded
 from .files.tensors import check_space, read_tensors, write_safetensors
 from .nsarm.family import NSARM_FAMILY
 from .runtime.device import pick_device, pick_dtype
@@ -24,6 +25,9 @@ FAMILIES = {family.name: family for family in (VARSR_FAMILY, NSARM_FAMILY)}
 DEFAULT_FAMILY = next(iter(FAMILIES))
 
 FORMAT_VERSION = "1"  # of our files; raised when an older pack could not read them
+
+# What work on tensors of impossible shapes and dtypes ends in, where no check names the fault.
+BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 FOREIGN = (  # start of a tensor name that gives a file away -> what it is, and where it belongs
     ("model.diffusion_model.", "a Stable Diffusion checkpoint; use the Load Checkpoint node"),
@@ -107,10 +111,26 @@ def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Chec
     names = " and ".join(path.name for path in paths)
     try:
         tensors = family.assemble({part: tensors for part, (tensors, _) in found.items()})
+        check_finite(tensors, "the file was damaged, or training failed. Download or convert again")
     except CheckpointError as error:
         raise CheckpointError(f"{names}: {error}") from error
-    identity = metadata.get("fingerprint") or fingerprint(tensors)
-    return Checkpoint(family, tensors, identity, metadata)
+    except BROKEN as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{names}: its tensors do not make up a {family.title} model ({reason}); download or "
+            "convert the files again"
+        ) from error
+    return Checkpoint(family, tensors, _identity(tensors, metadata), metadata, names)
+
+
+def _identity(tensors: StateDict, metadata: Mapping[str, str]) -> str:
+    """The fingerprint that the metadata tells, unless the tensors show that it is another's."""
+    told = metadata.get("fingerprint")
+    if told and Contents.KEY in metadata:
+        return told  # both were checked when the file was read
+    found = fingerprint(tensors)
+    # Of weights that were cast, what they were before is not to be found any more.
+    return told if told and (found == told or is_rounded(tensors)) else found
 
 
 def _check_family(files: Sequence[tuple[Path, Family]], wanted: Family | None) -> None:
@@ -142,6 +162,11 @@ def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str
             for part, tensors in family.split(group).items():
                 parts.setdefault(part, tensors)
         if parts:
+            try:
+                for tensors in parts.values():
+                    check_plain(tensors)
+            except CheckpointError as error:
+                raise CheckpointError(f"{path.name}: {error}") from None
             return path, family, parts, metadata
     names = [name for group in groups for name in group]
     titles = " or ".join(family.title for family in FAMILIES.values())

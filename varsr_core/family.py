@@ -77,16 +77,21 @@ class Checkpoint:
 
     fingerprint: of the weights before any cast, so a model and its conversions count as one
     metadata:    of the file it came from, or empty
+    files:       names of the files it came from, for people
     """
 
     family: Family
     tensors: StateDict
     fingerprint: str
     metadata: Mapping[str, str]
+    files: str = ""
 
     def build(self, **options: Any) -> nn.Module:
         """The network; options as the family's `build` takes them: dtype, attention, operations."""
-        return self.family.build(self.tensors, fingerprint=self.fingerprint, **options)
+        try:
+            return self.family.build(self.tensors, fingerprint=self.fingerprint, **options)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.files}: {error}" if self.files else str(error)) from error
 
 
 def count_numbered(weights: StateDict, pattern: str) -> int:

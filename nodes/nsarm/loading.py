@@ -74,8 +74,10 @@ class LoadedNSARM(host.LoadedModel):
 def load(checkpoint: str, dtype: str) -> LoadedNSARM:
     """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
     path = host.model_path(checkpoint, FOLDER)
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
+    if path is None:
+        raise CheckpointError(
+            f"checkpoint: there is no file {checkpoint!r} in the list of models; {where_to_get()}"
+        )
     network = host.load_model(path, "nsarm", dtype, attention=_attention()).model
     parts: dict[Part, comfy.model_patcher.ModelPatcher] = {
         "autoencoder": host.managed(network.vae),
@@ -95,7 +97,7 @@ def _attention() -> AttentionFn:
 
 def version_on_disk(checkpoint: str) -> str:
     """Changes when a file is replaced, so that ComfyUI loads it again."""
-    return host.versions(model_files(host.model_path(checkpoint, FOLDER)))
+    return host.versions(host.files_of(host.model_path(checkpoint, FOLDER), model_files))
 
 
 def choices() -> list[str]:

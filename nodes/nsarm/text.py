@@ -37,10 +37,10 @@ def encoder_files() -> list[str]:
 
 
 def encoder_path(name: str) -> Path:
-    found = folder_paths.get_full_path(ENCODERS, name)
+    found = host.listed_path(name, ENCODERS, encoder_files())
     if found is None:
-        raise CheckpointError(f"text_encoder: there is no file {name} in models/{ENCODERS}")
-    return Path(found)
+        raise CheckpointError(f"text_encoder: there is no file {name!r} in models/{ENCODERS}")
+    return found
 
 
 def encode(text_encoder: str, prompt: str) -> TextFeatures:
@@ -124,7 +124,13 @@ def chosen(text: TextFeatures | None, saved_text: str) -> TextFeatures | None:
     """What is connected, else what is chosen, else nothing."""
     if text is not None or saved_text == NO_TEXT:
         return text
-    return load_text(host.model_path(saved_text, SAVED))
+    path = _saved_path(saved_text)
+    if path is None:
+        raise CheckpointError(
+            f"saved_text: there is no file {saved_text!r} in the list; NSARM Encode Text makes one "
+            "with save_as"
+        )
+    return load_text(path)
 
 
 def keep(text: TextFeatures, name: str) -> None:
@@ -141,7 +147,13 @@ def keep(text: TextFeatures, name: str) -> None:
 def version_on_disk(saved_text: str | None) -> str:
     if saved_text in (None, NO_TEXT):
         return ""
-    return host.versions([host.model_path(saved_text, SAVED)])
+    path = _saved_path(saved_text)
+    return "" if path is None else host.versions([path])
+
+
+def _saved_path(name: str) -> Path | None:
+    _register()
+    return host.model_path(name, SAVED)
 
 
 def _output_folder() -> Path:

@@ -20,8 +20,10 @@ NANO = "varsr_nano (built in)"
 def load(checkpoint: str, dtype: str) -> host.LoadedModel:
     """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
     path = _path(checkpoint)
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint: there is no file {path}; {where_to_get()}")
+    if path is None:
+        raise CheckpointError(
+            f"checkpoint: there is no file {checkpoint!r} in the list of models; {where_to_get()}"
+        )
     restorer = host.load_model(path, "varsr", dtype, attention=pick_attention())
     network = restorer.model
     return host.manage(network, restorer.tile_bytes, network.config.schedule.sides)
@@ -29,7 +31,7 @@ def load(checkpoint: str, dtype: str) -> host.LoadedModel:
 
 def version_on_disk(checkpoint: str) -> str:
     """Changes when a file is replaced, so that ComfyUI loads it again."""
-    return host.versions(model_files(_path(checkpoint)))
+    return host.versions(host.files_of(_path(checkpoint), model_files))
 
 
 def choices() -> list[str]:
@@ -45,7 +47,7 @@ def where_to_get() -> str:
     )
 
 
-def _path(checkpoint: str) -> Path:
+def _path(checkpoint: str) -> Path | None:
     return NANO_FILE if checkpoint == NANO else host.model_path(checkpoint, FOLDER)
 
 

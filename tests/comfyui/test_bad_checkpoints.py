@@ -78,6 +78,28 @@ def test_file_that_is_not_there_is_refused(server: ComfyServer, uploaded: str) -
     assert error["extra_info"]["input_name"] == "checkpoint"
 
 
+@pytest.mark.parametrize("kind", ["parent", "absolute", "detour"])
+def test_only_names_of_the_list_are_opened(
+    server: ComfyServer, uploaded: str, checkpoints: Path, kind: str
+) -> None:
+    """Whether the host looks or the node has to; a sound model lies at each of these places."""
+    folder = server.base / "models" / "varsr"
+    outside = folder.parent / "outside.safetensors"
+    outside.write_bytes((checkpoints / "micro.safetensors").read_bytes())
+    names = {
+        "parent": "../outside.safetensors",
+        "absolute": str(outside),
+        "detour": "broken/../micro.safetensors",
+    }
+    run = server.run(upscale_graph(uploaded, names[kind]))
+    if run.status == 200:
+        assert run.error is not None
+        assert "in the list of models" in run.error["exception_message"]
+        return
+    (error,) = run.node_errors["load"]["errors"]
+    assert error["type"] == "value_not_in_list"
+
+
 def test_only_model_files_are_offered(server: ComfyServer) -> None:
     folder = server.base / "models" / "varsr"
     (folder / "readme.txt").touch()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from .jobs import Job
 
 Result = TypeVar("Result")
@@ -57,6 +57,6 @@ def failed(known: Outcome, error: Exception) -> Outcome:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         text = f"the disk is full ({error}); make room, and run the same command again"
         return replace(known, error=text, fatal=True)
-    if isinstance(error, InputError):
+    if isinstance(error, (CheckpointError, InputError)):
         return replace(known, error=str(error))
     return replace(known, error=f"{type(error).__name__}: {error}")

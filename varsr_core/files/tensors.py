@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
 from .atomic import whole_file
 from .lazy_tensor import LazyTensor, StateDict
+from .pickle_shape import is_endless
+from .soundness import Contents, check_contents, check_file, check_finite, is_there, raw_bytes
 
 logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64  # bytes, of the first tensor in a file
 PICKLES = (".pth", ".pt", ".ckpt")
+# Of what a pickle nests; a release has a few dozen dictionaries, an optimiser's state thousands.
+MAX_CONTAINERS = 100_000
+MAX_DEPTH = 32
 
 SAFETENSORS_DTYPES = {
     torch.float32: "F32",
@@ -39,7 +44,7 @@ def with_partner(path: Path, partner: str) -> list[Path]:
     partner: name of the other file
     """
     beside = path.with_name(partner)
-    if path.suffix in PICKLES and path.name != partner and beside.is_file():
+    if path.suffix in PICKLES and path.name != partner and is_there(beside):
         return [path, beside]
     return [path]
 
@@ -48,29 +53,38 @@ def read_tensors(path: Path) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
     """Every group of named tensors in a file, mapped into memory, and the file's metadata.
 
     A safetensors file holds one group; a pickle may nest several (weights, optimiser state).
-    Raises CheckpointError for what is missing, truncated, or refused.
+    Raises CheckpointError for what is missing, unreadable, truncated, changed or refused.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}; put it there, or choose another")
+    check_file(path)
     if path.suffix in (".safetensors", ".sft"):
         return _read_safetensors(path)
-    return list(_groups(_read_pickle(path))), {}
+    return list(_groups(_read_pickle(path), path.name)), {}
 
 
 def _read_safetensors(path: Path) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return [tensors], file.metadata() or {}
-    except SafetensorError as error:
+            metadata = file.metadata() or {}
+    except Exception as error:  # the library's own, and what torch says of dtypes and sizes
         raise CheckpointError(
             f"{path.name} ({path.stat().st_size:,} bytes) is truncated or no safetensors file "
             f"({error}); copy or convert it again"
         ) from error
+    try:
+        check_contents(tensors, metadata)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from None
+    return [tensors], metadata
 
 
 def _read_pickle(path: Path) -> Any:
     """Only tensors and plain containers are unpickled; anything else is refused by torch."""
+    if is_endless(path):
+        raise CheckpointError(
+            f"{path.name} holds a few objects so often that there is no end to it; this is no "
+            "checkpoint. Only take checkpoints from their authors"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
@@ -102,15 +116,28 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _groups(value: Any) -> Iterator[dict[str, Tensor]]:
-    """Dictionaries of named tensors, wherever they are nested."""
-    if not isinstance(value, Mapping):
-        return
-    tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if tensors:
-        yield tensors
-    for nested in value.values():
-        yield from _groups(nested)
+def _groups(value: Any, name: str) -> Iterator[dict[str, Tensor]]:
+    """Dictionaries of named tensors, wherever they are nested, each once, outer ones first.
+
+    A few bytes of a pickle can hold dictionaries that share others, or themselves, so that there
+    is no end to their paths; a dictionary is looked at once. name: of the file
+    """
+    waiting, seen = [(value, 0)], set[int]()
+    while waiting:
+        value, depth = waiting.pop()
+        if not isinstance(value, Mapping) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if depth > MAX_DEPTH or len(seen) > MAX_CONTAINERS:
+            raise CheckpointError(
+                f"{name} nests more than {MAX_CONTAINERS:,} dictionaries, or some more than "
+                f"{MAX_DEPTH} deep; this is no checkpoint. Download it again"
+            )
+        tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if tensors:
+            yield tensors
+        inside = [nested for nested in value.values() if isinstance(nested, Mapping)]
+        waiting.extend((nested, depth + 1) for nested in reversed(inside))
 
 
 def write_safetensors(
@@ -128,9 +155,12 @@ def write_safetensors(
 
     cast:       dtype of a tensor in the file, from its name and itself
     on_written: called with the bytes of each tensor written
-    Raises CheckpointError when the disk is full; the temporary file is removed on every error.
+    Raises CheckpointError when the disk is full, and for what overflows when it is cast; the
+    temporary file is removed on every error.
     """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    contents, unknown = Contents(metadata), "0" * Contents.LENGTH
+    described = {**metadata, Contents.KEY: unknown}
+    header: dict[str, Any] = {"__metadata__": dict(sorted(described.items()))}
     # Large first: then those that matter lie at multiples of 64 bytes, which kernels like. And
     # always in the same order: the same model gives the same bytes.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].numel(), item[0]))
@@ -155,10 +185,23 @@ def write_safetensors(
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             for name, tensor in ordered:
                 data = tensor.detach().to("cpu", cast(name, tensor)).contiguous()
-                file.write(data.reshape(-1).view(torch.uint8).numpy().data)
+                _check_cast(path, name, tensor, data)
+                contents.add(name, data)
+                file.write(raw_bytes(data))
                 on_written(data.nbytes)
+            file.seek(8 + encoded.index(f'"{Contents.KEY}": "{unknown}'.encode()))
+            file.write(f'"{Contents.KEY}": "{contents.hexdigest()}'.encode())
     except OSError as error:
         raise CheckpointError(f"{path} could not be written ({error.strerror})") from error
+
+
+def _check_cast(path: Path, name: str, tensor: Tensor | LazyTensor, data: Tensor) -> None:
+    narrower = data.dtype.itemsize < tensor.dtype.itemsize
+    remedy = "choose bf16 or fp32, which hold larger numbers" if narrower else "training has failed"
+    try:
+        check_finite({name: data}, remedy)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name} was not written: {error}") from None
 
 
 def check_space(path: Path, size: int) -> None:

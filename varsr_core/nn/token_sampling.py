@@ -52,4 +52,5 @@ def draw_tokens(
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
     # A float32 below 1 times the total rounds to less than the total: the draw stays inside.
     point = uniform[..., None].to(cumulative) * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+    ids = torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+    return ids.clamp(max=logits.shape[-1] - 1)  # of NaN it is beyond the last, which stops a GPU

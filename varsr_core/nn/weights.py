@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..files.lazy_tensor import LazyTensor, StateDict
+from ..files.soundness import check_finite
 from .float8 import FLOAT8
 
 MAX_QUERY_SCALE = math.log(100.0)
@@ -123,6 +124,16 @@ class WeightRules:
             return torch.float32
         return torch.bfloat16 if dtype == FLOAT8 else dtype
 
+    def check_kinds(self, weights: StateDict) -> None:
+        """Refuses weights without values, and such that are no floating-point numbers."""
+        for name, tensor in weights.items():
+            if tensor.numel() == 0:
+                raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, without any values")
+            if name not in self.sizes and not tensor.is_floating_point():
+                raise CheckpointError(
+                    f"{name} is of {tensor.dtype}; weights are floating-point numbers"
+                )
+
     def check(self, make: Callable[[], nn.Module], weights: StateDict) -> None:
         """Refuses converted weights with a tensor too many, too few or of the wrong shape.
 
@@ -142,6 +153,11 @@ class WeightRules:
             )
             for name, tensor in self._learned(weights).items()
         }
+        # What is larger than float16 holds became infinite just now.
+        check_finite(
+            {name: tensor for name, tensor in state.items() if tensor.dtype == torch.float16},
+            "they are too large for fp16. Choose bf16 or fp32",
+        )
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval().requires_grad_(False)
 

@@ -15,9 +15,12 @@ def codes_of_bits(bits: Tensor) -> Tensor:
 
 
 def codes_of_signs(values: Tensor) -> Tensor:
-    """The nearest codes of (N, C, h, w), float32; zero counts as negative, as in training."""
+    """The nearest codes of (N, C, h, w), float32; zero counts as negative, as in training.
+
+    What is not finite has none, and stays NaN for check_latents() to find.
+    """
     signs = torch.where(values > 0, 1.0, -1.0)
-    return signs / values.shape[1] ** 0.5
+    return torch.where(values.isfinite(), signs, torch.nan) / values.shape[1] ** 0.5
 
 
 def unpatch(tokens: Tensor, side: int) -> Tensor:

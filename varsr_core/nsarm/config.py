@@ -8,7 +8,7 @@ from ..errors import CheckpointError
 from ..family import count_numbered
 from ..files.lazy_tensor import StateDict
 from ..nn.map_network import MapConfig
-from ..nn.schedule import ScaleSchedule
+from ..nn.schedule import ScaleSchedule, check_division, whole_numbers
 
 PATCH = 2  # cells of the latent along a side of a token
 MAP_HEADS = (4, 4, 8, 8, 8, 12, 16)  # of the map network's branches
@@ -27,6 +27,9 @@ class VAEConfig:
     latent_channels: int
     attention_levels: tuple[int, ...] = ()
     norm_groups: int = 32
+
+    def __post_init__(self) -> None:
+        check_division("group norms", self.widths, self.norm_groups)
 
     @property
     def downsampling(self) -> int:
@@ -50,6 +53,12 @@ class TransformerConfig:
     levels: int  # rows of the scale embedding, of which the schedule uses the first
     packed: bool = False
 
+    def __post_init__(self) -> None:
+        check_division("heads", (self.width,), self.heads)
+        check_division("heads of the text", (self.width,), self.text_heads)
+        if self.head_dim % 4:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} rotary heads")
+
     @property
     def head_dim(self) -> int:
         return self.width // self.heads
@@ -61,6 +70,18 @@ class NSARMConfig:
     maps: MapConfig
     transformer: TransformerConfig
     schedule: ScaleSchedule = ScaleSchedule(SIDES)
+
+    def __post_init__(self) -> None:
+        self.schedule.check_tile(PATCH * self.vae.downsampling)
+        scales, levels = self.schedule.num_scales, self.transformer.levels
+        if not FORCED <= scales <= levels:
+            raise ValueError(f"{scales} scales are not within {FORCED} and {levels}, the embedded")
+        if len(self.maps.widths) != FORCED:
+            raise ValueError(f"the map network has {len(self.maps.widths)} scales, not {FORCED}")
+        for width, heads in zip(self.maps.widths, self.maps.heads, strict=True):
+            check_division("the map network", (width,), heads)
+        if self.tile_size % self.lq_size:
+            raise ValueError(f"tiles of {self.tile_size} pixels are made of {self.lq_size} pixels")
 
     @property
     def bits(self) -> int:
@@ -88,9 +109,9 @@ def infer_config(weights: StateDict, sides: tuple[int, ...] | None = None) -> NS
 
     sides: of the token maps; if None what the weights tell, else the released ones
     """
-    if sides is None:
-        sides = tuple(weights[SCHEDULE].detach().tolist()) if SCHEDULE in weights else SIDES
     try:
+        if sides is None:
+            sides = whole_numbers(weights, SCHEDULE, 1) if SCHEDULE in weights else SIDES
         transformer = replace(_transformer(plain_names(weights)), packed=is_packed(weights))
         return NSARMConfig(_vae(weights), _maps(weights), transformer, ScaleSchedule(sides))
     except KeyError as error:

@@ -70,7 +70,8 @@ class NSARM(nn.Module):
 
 
 def check_weights(weights: StateDict) -> None:
-    """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
+    """Refuses converted weights that are no numbers, too many, too few or of the wrong shape."""
+    RULES.check_kinds(weights)
     config = infer_config(weights)
     RULES.check(lambda: NSARM(config), weights)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..nn.kv_cache import KVCache
 from ..tiling.noise import TileSeed, derive_seed, draw_uniform
+from ..tiling.overflow import nan_where_overflowed
 from .bits import codes_of_bits, draw_bits, patch, unpatch
 from .config import FORCED, PATCH
 from .model import NSARM
@@ -178,7 +179,8 @@ def sample_scale(model: NSARM, state: SampleState, scale: int, settings: SampleS
     )
     state.bits.append(bits)
     codes = codes_of_bits(unpatch(bits.float(), model.config.schedule.sides[scale]) > 0)
-    state.latents.append(state.latent + enlarged(model, codes))
+    latent = state.latent + enlarged(model, codes)
+    state.latents.append(nan_where_overflowed(latent, guided))
 
 
 def next_words(model: NSARM, latent: Tensor, scale: int, settings: SampleSettings) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, InputError
+from ..files.soundness import check_plain
 from ..files.tensors import read_tensors, write_safetensors
 from .results import TextFeatures
 from .text import UNCONDITIONAL
@@ -19,6 +20,7 @@ def load_text(path: Path) -> TextFeatures:
     groups, metadata = read_tensors(path)
     for tensors in groups:
         if TENSOR in tensors:
+            check_plain({f"{TENSOR} of {path.name}": tensors[TENSOR]})
             features = tensors[TENSOR].float()
             check_features(features, path.name)
             return TextFeatures(features, metadata.get(PROMPT, ""))

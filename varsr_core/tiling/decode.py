@@ -14,6 +14,7 @@ from ..runtime.execution import ReportFn, Session
 from .consistency import Overlaps
 from .grid import Canvases, TileGrid, TileIndex
 from .group_norm import NormFn, NormStatistics
+from .overflow import check_decoded
 
 # Statistics of so many pieces of a tile's size, or of as many as make up so many pixels, stand for
 # a canvas; one of that area or less is measured whole.
@@ -95,6 +96,7 @@ class Decoding:
             report("decode")
 
         session.run(len(apart), decode_block)
+        check_decoded(rgb, self.tiles)
 
 
 def _count_pieces(decoder: TileDecoder, grid: TileGrid) -> int:

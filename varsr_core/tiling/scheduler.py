@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..runtime.execution import Session
 from .consistency import Overlaps, TilingMode
 from .grid import TileGrid, TileIndex
+from .overflow import check_latents
 from .preview import Preview
 
 CPU = torch.device("cpu")
@@ -234,7 +235,9 @@ class TileLoop:
             state.latent = self._taken_over(block, state.latent)
         while len(self.latents) <= k:
             self.latents.append(torch.zeros(len(self.tiles), *state.latent.shape[1:]))
-        self.latents[k][block.numbers] = state.latent.to(CPU)
+        latent = state.latent.to(CPU)
+        check_latents(latent, block.numbers, self.tiles, self.work.describe(k))
+        self.latents[k][block.numbers] = latent
         block.k += 1
         picture = None
         if self.preview is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..errors import CheckpointError
 from ..family import count_numbered
 from ..files.lazy_tensor import StateDict
-from ..nn.schedule import ScaleSchedule
+from ..nn.schedule import ScaleSchedule, check_division, whole_numbers
 
 NORM_GROUPS = 32  # of the released tokenizer
 # What the shapes of weights do not tell; beside them in our files. The second may be missing.
@@ -29,6 +29,9 @@ class TokenizerConfig:
     # norm away brightness and contrast.
     norm_groups: int = NORM_GROUPS
 
+    def __post_init__(self) -> None:
+        check_division("norm_groups", self.widths, self.norm_groups)
+
     @property
     def downsampling(self) -> int:
         """Pixels per token, along one side."""
@@ -45,7 +48,7 @@ class TransformerConfig:
     num_classes: int  # 0: high quality; the last one: low quality, the negative of guidance
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.head_dim % 4:
+        if not self.heads or self.width % self.heads or self.head_dim % 4:
             raise ValueError(f"width {self.width} does not divide into {self.heads} rotary heads")
 
     @property
@@ -74,6 +77,7 @@ class VARSRConfig:
                 f"the prefix has {prefix_downsampling} pixels per token, "
                 f"the tokenizer {self.tokenizer.downsampling}; they come from different models"
             )
+        self.schedule.check_tile(self.tokenizer.downsampling)
 
     @property
     def tile_size(self) -> int:
@@ -93,7 +97,7 @@ def infer_config(weights: StateDict) -> VARSRConfig:
             tokenizer=_tokenizer(weights),
             transformer=_transformer(weights),
             refiner=_refiner(weights),
-            schedule=ScaleSchedule(tuple(weights["schedule"].detach().tolist())),
+            schedule=ScaleSchedule(whole_numbers(weights, "schedule", 1)),
         )
     except KeyError as error:
         raise CheckpointError(f"the VARSR weights lack the tensor {error}") from None
@@ -115,7 +119,7 @@ def _tokenizer(weights: StateDict) -> TokenizerConfig:
         latent_channels=weights["encoder.conv_out.weight"].shape[0],
         codebook_size=weights["quantizer.codebook.weight"].shape[0],
         phi_count=count_numbered(weights, "quantizer.phi.{}.weight"),
-        norm_groups=int(weights["norm_groups"].detach())
+        norm_groups=whole_numbers(weights, "norm_groups", 0)[0]
         if "norm_groups" in weights
         else NORM_GROUPS,
     )

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..nn.kv_cache import KVCache
 from ..nn.token_sampling import draw_tokens, guide
 from ..tiling.noise import TileSeed, derive_seed, draw_normal, draw_uniform
+from ..tiling.overflow import nan_where_overflowed
 from .model import VARSR
 from .refiner import sample_residual
 from .settings import RefineSettings, SampleSettings
@@ -140,7 +141,8 @@ def sample_scale(model: VARSR, state: SampleState, scale: int, settings: SampleS
         uniform=_uniform(state, scale, tokens, settings),
     )
     state.token_ids.append(ids)
-    state.latents.append(state.latent + model.quantizer.residual(ids, scale))
+    latent = state.latent + model.quantizer.residual(ids, scale)
+    state.latents.append(nan_where_overflowed(latent, logits))
 
 
 def keep_scale(

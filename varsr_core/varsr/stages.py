@@ -17,8 +17,9 @@ from ..images.output_size import OutputSize, as_output_size
 from ..runtime.execution import Execution, ReportFn, Session
 from ..tiling.canvas import Canvas
 from ..tiling.consistency import Tiling
-from ..tiling.grid import TileGrid
+from ..tiling.grid import TileGrid, TileIndex
 from ..tiling.noise import TileSeed, tile_seeds
+from ..tiling.overflow import check_latents
 from ..tiling.preview import Preview
 from ..tiling.scheduler import TileLoop, TileWork
 from ..tiling.stages import check_made_by, decode_latents, each_tile
@@ -63,9 +64,13 @@ def encode_tokens(
     canvas = _canvas(model, image, size, Tiling("independent", overlap))
     session = Session(execution, canvas.tiles)
     parts: list[TokenPyramid] = []
+    index = TileIndex([canvas.grid] * canvas.images)
 
     def work(tiles: Tensor, report: ReportFn) -> None:
-        ids, latents, _ = model.quantizer.encode(model.encode_latent(tiles))
+        latent, done = model.encode_latent(tiles), sum(len(part.latent) for part in parts)
+        numbers = range(done, done + len(tiles))
+        check_latents(latent, numbers, index, "tokens")
+        ids, latents, _ = model.quantizer.encode(latent)
         part = TokenPyramid(tuple(ids), tuple(latents), canvas, model.fingerprint)
         parts.append(part.to(image.device))
         report("tokens")

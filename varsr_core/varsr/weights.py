@@ -151,7 +151,10 @@ def _qkv(reference: StateDict, layer: str, heads: int) -> tuple[Tensor, Tensor]:
 
 def _schedule(levels: Tensor, prefix_positions: int) -> Tensor:
     """Sides of the scales, from the buffer that numbers each position with its scale."""
-    counts = levels.flatten().bincount()
+    levels = levels.flatten()
+    if levels.is_floating_point() or levels.min() < 0 or levels.max() >= levels.numel():
+        raise CheckpointError("lvl_1L does not number each position with its scale")
+    counts = levels.bincount()
     counts[0] -= prefix_positions - 1  # scale 0 also counts the prefix; its one token is the class
     sides = counts.double().sqrt().round().long()
     if not torch.equal(sides * sides, counts):
@@ -160,7 +163,8 @@ def _schedule(levels: Tensor, prefix_positions: int) -> Tensor:
 
 
 def check_weights(weights: StateDict) -> None:
-    """Refuses converted weights with a tensor too many, too few or of the wrong shape."""
+    """Refuses converted weights that are no numbers, too many, too few or of the wrong shape."""
+    RULES.check_kinds(weights)
     config = infer_config(weights)
     RULES.check(lambda: VARSR(config), weights)
 
