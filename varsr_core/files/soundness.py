@@ -20,6 +20,8 @@ DIRECT = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 PIECE = 2**22  # values
 MAX_HASHING = 8  # tensors hashed at once; a large file would else take longer than from the disk
 ENOUGH = 256  # learned values are never all round by chance
+# Bytes of a tensor that repeats a few values: masks of training are stored so, and are far smaller.
+MOST_REPEATED = 2**30
 
 
 def check_file(path: Path) -> None:
@@ -73,7 +75,8 @@ def _kind(tensor: Tensor) -> str:
     if tensor.is_complex():
         return f"a complex tensor ({tensor.dtype})"
     # A few bytes may stand for a tensor of any size, which work on it would then fill.
-    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+    size = tensor.numel() * tensor.itemsize
+    if size > max(MOST_REPEATED, tensor.untyped_storage().nbytes()):
         return f"a tensor of shape {tuple(tensor.shape)} with fewer values than that"
     return ""
 

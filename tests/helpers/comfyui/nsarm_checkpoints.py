@@ -67,7 +67,7 @@ def _write_broken(folder: Path) -> None:
     left = {n: t for n, t in transformer.items() if n != "block_chunks.1.module.0.ffn.fc1.weight"}
     torch.save(left, incomplete / "NSARM.pth")
     shutil.copy(folder / AUTOENCODER, incomplete / AUTOENCODER)
-    shape = {**transformer, "word_embed.weight": torch.zeros(8, 56)}
+    shape = {**transformer, "block_chunks.1.module.0.ffn.fc2.bias": torch.zeros(3)}
     (broken / "shape").mkdir(exist_ok=True)
     torch.save(shape, broken / "shape" / "NSARM.pth")
     torch.save({"vae": random_weights(vae_shapes(MICRO))}, broken / "shape" / AUTOENCODER)
