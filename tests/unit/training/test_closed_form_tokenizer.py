@@ -33,7 +33,7 @@ FITTING = {
 }
 NOT_FITTING = {
     "one level": {"widths": (64,), "latent_channels": 3, "norm_groups": 4},
-    "no norm to speak of": {"widths": (32, 48, 64), "latent_channels": 16, "norm_groups": 32},
+    "no norm to speak of": {"widths": (32, 64, 96), "latent_channels": 16, "norm_groups": 32},
     "groups of pairs": {"widths": (16, 48, 64), "latent_channels": 16, "norm_groups": 8},
     "equal at the fine end": {"widths": (48, 48, 64), "latent_channels": 16, "norm_groups": 4},
     "equal at the coarse end": {"widths": (16, 64, 64), "latent_channels": 16, "norm_groups": 4},
