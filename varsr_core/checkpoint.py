@@ -86,8 +86,10 @@ def read_model(path: str | Path | None = None, family: str | None = None) -> Che
     if path is None:
         raise CheckpointError(f"no model of {family} comes with the pack; name a file")
     path = Path(path)
-    found = wanted or _recognise(path)[1]
-    return load_checkpoint(found.files(path), wanted)
+    files = [family.files(path) for family in ([wanted] if wanted else FAMILIES.values())]
+    if any(found != files[0] for found in files):  # else the file need not be read to tell
+        files = [_recognise(path)[1].files(path)]
+    return load_checkpoint(files[0], wanted)
 
 
 def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Checkpoint:
