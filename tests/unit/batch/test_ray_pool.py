@@ -134,15 +134,17 @@ def test_segments_of_one_film_are_restored_by_two_workers(tmp_path, micro_file):
     options = ("--model", micro_file, *files.QUICK)
     inputs = (source, tmp_path / "short.mkv")
     assert files.command(*inputs, tmp_path / "plain", *options) == 0
-    makers = set()
-    out = tmp_path / "out"
+    makers, out = {}, tmp_path / "out"
     with files.started(*inputs, out, *options, "--ray", "--workers", 2) as process:
         while process.poll() is None:
             with contextlib.suppress(psutil.Error, OSError):  # of what ends while it is looked at
                 for worker in workers_of(process):
                     if any(f"/{SEGMENTS}/" in file.path for file in worker.open_files()):
-                        makers.add(worker.pid)
-            time.sleep(0.1)
+                        makers.setdefault(worker.pid, worker)
+            # The first is held until the other, which may start later, has a segment too.
+            for worker in makers.values():
+                worker.suspend() if len(makers) == 1 else worker.resume()
+            time.sleep(0.05)
         output = process.stdout.read()
     assert process.returncode == 0
     assert len(makers) == 2
