@@ -7,7 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from varsr_core.batch.films.reader import FIRST, LAST, FilmReader, SeekError
+from helpers.each import each
+from varsr_core.batch.films.reader import FIRST, LAST, FilmReader, SeekError, open_film
+from varsr_core.errors import InputError
 
 RATE, FRAMES, GROUP = 25, 120, 15
 SIZE = (96, 128)  # the least that all of these encoders take
@@ -147,3 +149,36 @@ def test_film_with_wrong_key_frames_is_read_from_the_beginning(tmp_path, codec):
 
 def test_avi_is_read_from_the_beginning(tmp_path):
     assert check(make(tmp_path / "clip.avi", "mpeg4", {"bf": "2"}))[0] == 0
+
+
+LISTS = {  # kinds of files that make FFmpeg open others
+    "ffconcat": "ffconcat version 1.0\nfile film.ts\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4.8,\nfilm.ts\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "subtitles": "1\n00:00:00,000 --> 00:00:01,000\nno film\n",
+    "drawing": "<svg xmlns='http://www.w3.org/2000/svg'><image href='film.ts'/></svg>",
+}
+
+
+@each("kind", LISTS)
+def test_file_that_names_other_files_is_no_film(tmp_path, kind):
+    make(tmp_path / "film.ts", "mpeg2video")
+    for suffix in (".mp4", ".mkv", ".avi", ".m3u8.mp4"):
+        path = tmp_path / f"list{suffix}"
+        path.write_text(LISTS[kind])
+        with pytest.raises(InputError):
+            open_film(str(path))
+
+
+@each("container", ["mpegts", "flv", "asf", "matroska", "mov", "avi"])
+def test_film_is_read_whatever_its_suffix_says(tmp_path, container):
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w", format=container) as target:
+        stream = target.add_stream("flv" if container == "flv" else "mpeg4", rate=RATE)
+        stream.height, stream.width = SIZE
+        frame = av.VideoFrame.from_ndarray(frame_of(0), format="rgb24")
+        target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    with open_film(str(path)) as source:
+        assert len(list(source.decode(video=0))) == 1

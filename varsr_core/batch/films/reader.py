@@ -18,6 +18,12 @@ FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
 SEEKABLE = {
     "av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
 }  # fmt: skip
+# Kinds of files that hold all of a film. Others are lists of files, devices and addresses, which
+# FFmpeg would open by what the file says, whatever its name.
+READABLE = (
+    "mov,matroska,avi,asf,dv,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,av1,ivf,mxf,nut,ogg,gif,apng,rm,"
+    "wtv,yuv4mpegpipe"
+)
 METADATA_ERRORS = "surrogateescape"  # what cameras write need be no text; it is kept byte by byte
 INTRA = 1  # picture type of a frame that is predicted from no other
 STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
@@ -44,8 +50,15 @@ def open_film(path: str) -> Any:
     av = import_av("films")
     if regular_stat(Path(path)).st_size == 0:
         raise InputError("the file is empty (0 bytes); copy it again")
+    allowed = {"format_whitelist": READABLE, "protocol_whitelist": "file"}
     with input_errors():
-        source = av.open(path, metadata_errors=METADATA_ERRORS)
+        try:
+            source = av.open(path, options=allowed, metadata_errors=METADATA_ERRORS)
+        except av.error.ArgumentError:
+            raise InputError(
+                "the file is of a kind that can name other files, or holds no film; films that hold "
+                "all of themselves are read, such as MP4, MOV, MKV, WebM and AVI"
+            ) from None
     if not source.streams.video:
         source.close()
         raise InputError("the file has no moving picture")
