@@ -88,8 +88,12 @@ class RayPool:
                 log_to_driver=False,
                 **where,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"no Ray cluster at {self.address!r} ({error})") from None
+        except Exception as error:  # a start that takes too long raises no class of its own
+            if self.address == LOCAL:
+                text = f"Ray did not start on this machine ({error}); try again, or without --ray"
+            else:
+                text = f"no Ray cluster at {self.address!r} ({error})"
+            raise InputError(text) from None
 
     def _pass(
         self, options: Options, groups: list[list[Task]], resources: dict[str, float], workers: int

@@ -16,6 +16,7 @@ import pytest
 
 from helpers import batch_files as files
 from helpers import film_files as films
+from helpers.each import each
 from varsr_core.batch import ray_pool
 from varsr_core.batch.__main__ import INTERRUPTED, NOT_DONE, SOME_FAILED
 from varsr_core.batch.cli import parse
@@ -106,6 +107,29 @@ def test_missing_ray_is_told_with_what_to_install(tmp_path, monkeypatch, caplog)
     assert 'pip install "ray[data]' in caplog.text
 
 
+@each(
+    ("address", "error"),
+    [
+        ([], Exception("The current node timed out during startup.")),
+        ([], TimeoutError("Timed out after 30 seconds")),
+        ([], OSError("no port is free")),
+        (["10.0.0.1:6379"], ConnectionError("nobody answers")),
+    ],
+)
+def test_ray_that_does_not_start_is_told_in_a_sentence(
+    tmp_path, micro_file, monkeypatch, caplog, address, error
+):
+    def start(**_):
+        raise error
+
+    files.save(tmp_path / "in/p.png", files.pixels())
+    monkeypatch.setattr("ray.init", start)
+    options = ("--model", micro_file, *files.QUICK, "--ray", *address)
+    assert files.command(tmp_path / "in", tmp_path / "out", *options) == NOT_DONE
+    assert str(error) in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_gpu_cannot_be_chosen_where_ray_hands_them_out(tmp_path, micro_file, caplog):
     files.save(tmp_path / "in/p.png", files.pixels())
     options = ("--model", micro_file, "--ray", "--device", "cuda:1")
@@ -141,9 +165,9 @@ def test_segments_of_one_film_are_restored_by_two_workers(tmp_path, micro_file):
                 for worker in workers_of(process):
                     if any(f"/{SEGMENTS}/" in file.path for file in worker.open_files()):
                         makers.setdefault(worker.pid, worker)
-            # The first is held until the other, which may start later, has a segment too.
-            for worker in makers.values():
-                worker.suspend() if len(makers) == 1 else worker.resume()
+                # The first is held until the other, which may start later, has a segment too.
+                for worker in makers.values():
+                    worker.suspend() if len(makers) == 1 else worker.resume()
             time.sleep(0.05)
         output = process.stdout.read()
     assert process.returncode == 0
