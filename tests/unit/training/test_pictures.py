@@ -93,6 +93,12 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         PictureFolder([tmp_path / "absent"], [], SIZE)
 
 
+def test_drawing_that_is_called_a_picture_is_skipped(folder):
+    """Pillow would run another program to read it."""
+    save(folder / "drawing.eps").rename(folder / "drawing.png")
+    assert len(plain(folder)) == len(list(folder.iterdir())) - 1
+
+
 def test_small_and_unreadable_pictures_are_skipped_and_counted(folder, caplog):
     save(folder / "thin.png", SIZE - 1, 100)
     (folder / "text.png").write_text("this is no picture")

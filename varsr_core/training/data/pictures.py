@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+READABLE = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # not EPS, for which Pillow runs a program
 DEEP_MODES = ("I", "F")  # prefixes of Pillow's modes beyond 8 bits, which it converts wrongly
 HIGH_QUALITY, LOW_QUALITY = 0, 1  # quality classes; guidance pushes away from the low one
 
@@ -202,14 +203,14 @@ def find_pictures(sources: Sequence[str | Path]) -> list[Path]:
 
 def picture_size(path: Path) -> tuple[int, int]:
     """Height and width as stored, from the header alone."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=READABLE) as image:
         _refuse_deep(image)
         return image.height, image.width
 
 
 def load_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, turned upright."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=READABLE) as image:
         _refuse_deep(image)
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
