@@ -56,8 +56,8 @@ def open_film(path: str) -> Any:
             source = av.open(path, options=allowed, metadata_errors=METADATA_ERRORS)
         except av.error.ArgumentError:
             raise InputError(
-                "the file is of a kind that can name other files, or holds no film; films that hold "
-                "all of themselves are read, such as MP4, MOV, MKV, WebM and AVI"
+                "this is no film, or a list that names other files; read are files that hold all "
+                "of a film, such as MP4, MOV, MKV, WebM and AVI"
             ) from None
     if not source.streams.video:
         source.close()
