@@ -189,7 +189,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="of a CPU, for each worker; other numbers may show in the last bits (default: torch's "
-        "choice, one on Ray)",
+        "choice, at most as many CPUs as this process may use; one on Ray)",
     )
     group.add_argument(
         "--together",
@@ -207,7 +207,8 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         const=LOCAL,
         metavar="ADDRESS",
         help="spread the work by Ray Data: over this machine, or over the cluster at ADDRESS "
-        "(auto: the one this machine belongs to)",
+        "(auto: the one this machine belongs to). Ray's processes listen on free ports of all "
+        "addresses of the machine and obey those who hold the token that Ray keeps in ~/.ray",
     )
     group.add_argument(
         "--workers",

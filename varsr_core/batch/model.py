@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..checkpoint import FAMILIES, build_restorer, load_checkpoint
@@ -14,6 +13,7 @@ from ..family import Checkpoint
 from ..runtime.device import execution_on, tiles_that_fit
 from ..runtime.execution import Execution
 from ..runtime.progress import ProgressFn
+from ..runtime.threads import use_threads
 from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
 from ..upscaling import upscale, upscale_each
@@ -34,8 +34,7 @@ class Model:
     """Loads once, restores often. Raises CheckpointError or InputError when it cannot."""
 
     def __init__(self, options: Options) -> None:
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        use_threads(options.threads)
         self.options = options
         self.restorer = build_restorer(
             read_model(options), device=options.device, dtype=options.dtype, choices=options.choices

@@ -13,6 +13,7 @@ import torch
 from torch import distributed
 
 from ..errors import CheckpointError, InputError
+from ..runtime.threads import use_threads
 from .config import read_config
 from .run import MODEL_FILE, Training
 
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop and save after these")
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60 * arguments.minutes
+    use_threads()
     try:
         training = Training(
             read_config(arguments.config),
