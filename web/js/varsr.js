@@ -59,8 +59,8 @@ app.registerExtension({
             nodeOf(detail.node)?.varsrStrip?.fill(detail);
         });
         api.addEventListener("executed", ({ detail }) => {
-            const files = detail.output?.varsr_comparison;
-            if (files) nodeOf(detail.display_node ?? detail.node)?.varsrSlider?.show(...files);
+            const { varsr_comparison: files, varsr_note: notes = [] } = detail.output ?? {};
+            if (files) nodeOf(detail.display_node ?? detail.node)?.varsrSlider?.show(...files, ...notes);
         });
     },
 });
