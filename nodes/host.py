@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import varsr_core as core
 from ..varsr_core.errors import InputError
+from ..varsr_core.images.check import check_pixels
 from ..varsr_core.runtime.dtypes import cpu_dtype, named_dtype
 from ..varsr_core.runtime.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
 from ..varsr_core.tiling.restorer import Restorer
@@ -35,22 +36,16 @@ class LoadedModel:
     network:    what runs; shares its layers with the patcher's, if it is not the same
     tile_bytes: memory that work on one tile takes beside the weights
     sides:      of its token maps, coarse to fine
-    unguided_scales: how many of the last ones are sampled without guidance
     """
 
     network: torch.nn.Module
     patcher: comfy.model_patcher.ModelPatcher
     tile_bytes: int
     sides: tuple[int, ...]
-    unguided_scales: int = 0
-
-
-def manage(network: torch.nn.Module, tile_bytes: int, sides: tuple[int, ...]) -> LoadedModel:
-    """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
-    return LoadedModel(network, managed(network), tile_bytes, sides)
 
 
 def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
     return comfy.model_patcher.ModelPatcher(
         network, load_device=device(), offload_device=mm.unet_offload_device()
     )
@@ -174,9 +169,10 @@ def versions(paths: Sequence[Path]) -> str:
 def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:
     """IMAGE (B, H, W, C) -> (B, C, H, W) float32; with a MASK of transparency, RGB and alpha."""
     image = image.movedim(-1, 1).float()
-    if alpha is None or image.shape[1] not in (1, 3):
+    if alpha is None or image.shape[1] not in (1, 3) or image.numel() == 0:
         return image
     transparency = mask_to_core(alpha)
+    check_pixels(transparency, "alpha")
     if len(transparency) not in (1, len(image)):
         raise InputError(
             f"alpha has {len(transparency)} masks and image {len(image)} pictures; one mask for "
@@ -190,8 +186,10 @@ def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:
 
 
 def mask_to_core(mask: Tensor | None) -> Tensor | None:
-    """MASK (B, H, W) or (H, W) -> (B, 1, H, W) float32."""
-    return None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    """MASK (B, H, W), (H, W) or (B, 1, H, W) -> (B, 1, H, W) float32."""
+    if mask is None or mask.ndim == 4:
+        return None if mask is None else mask.float()
+    return mask.float()[None, None] if mask.ndim == 2 else mask.float()[:, None]
 
 
 def to_comfy(image: Tensor) -> Tensor:

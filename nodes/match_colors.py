@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..varsr_core.upscaling import match_image_colors
 from . import inputs
 from .host import schema, to_comfy, to_core
+from .sockets import checked
 
 
 class MatchColors(io.ComfyNode):
@@ -32,6 +33,7 @@ class MatchColors(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, image, reference, mode, strength) -> io.NodeOutput:
         matched = match_image_colors(to_core(image), to_core(reference), mode, strength)
         return io.NodeOutput(to_comfy(matched))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..varsr_core.errors import InputError
 from ..varsr_core.images.output_size import OutputSize
 from ..varsr_core.runtime.execution import Execution
 from ..varsr_core.tiling.restorer import Restorer
 from ..varsr_core.upscaling import UpscaleSettings, upscale
 from . import host
 from .before_after import comparison
+
+PLACEHOLDER = (64, 64)  # Load Image's MASK, all 0, for a picture without transparency
+REMEDY = "Load Image's MASK, if nothing was painted there, is transparency and belongs in alpha."
+
+logger = logging.getLogger(__name__)
 
 
 def outputs() -> list[io.Output]:
@@ -37,7 +45,8 @@ def upscaled(
     mask: Tensor | None,
     alpha: Tensor | None,
 ) -> io.NodeOutput:
-    """Both outputs, and the comparison that the page shows."""
+    """Both outputs, and what the page shows: the comparison, a note if nothing was restored."""
+    notes = _notes(mask, image)
     restored = upscale(
         host.to_core(image, alpha),
         size,
@@ -48,4 +57,20 @@ def upscaled(
         execution=execution,
     )
     result, transparency = host.to_comfy_with_alpha(restored, image.shape[-1] == 4)
-    return io.NodeOutput(result, transparency, ui=comparison(image, result))
+    for note in notes:
+        logger.warning(note)
+    shown = {"varsr_note": notes} if notes else {}
+    return io.NodeOutput(result, transparency, ui={**comparison(image, result), **shown})
+
+
+def _notes(mask: Tensor | None, image: Tensor) -> list[str]:
+    """Of a mask that is 0 everywhere; InputError for one that nobody can have meant."""
+    if mask is None or mask.numel() == 0 or mask.any():
+        return []
+    size = tuple(image.shape[1:3])
+    if tuple(mask.shape[-2:]) == PLACEHOLDER != size:
+        raise InputError(
+            f"mask is what Load Image gives for a picture without transparency: 64x64, all 0, and "
+            f"the picture has {size[1]}x{size[0]}. Paint a mask there, or disconnect it. {REMEDY}"
+        )
+    return [f"Nothing is selected: nothing was restored, for mask is 0 everywhere. {REMEDY}"]

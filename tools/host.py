@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +35,13 @@ def in_environment() -> environment.Environment:
 
 
 @contextmanager
-def comfyui(host: Path, picture: Path = PHOTOGRAPH) -> Iterator[tuple[ComfyServer, dict]]:
-    """A running ComfyUI with this pack and the picture in place, and the shipped workflow."""
+def comfyui(
+    host: Path, picture: Path = PHOTOGRAPH, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[ComfyServer, dict]]:
+    """A running ComfyUI with this pack and the picture in place, and the shipped workflow.
+
+    env: variables beside those of this process
+    """
     from PIL import Image
 
     from helpers.comfyui.server import ComfyServer
@@ -45,7 +50,7 @@ def comfyui(host: Path, picture: Path = PHOTOGRAPH) -> Iterator[tuple[ComfyServe
     with tempfile.TemporaryDirectory() as scratch:
         pack = Path(scratch) / "ComfyUI-VARSR"
         shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
-        with ComfyServer(host, pack, Path(scratch) / "comfyui") as server:
+        with ComfyServer(host, pack, Path(scratch) / "comfyui", env=env) as server:
             server.upload(Image.open(picture), node(graph, "LoadImage")["image"])
             yield server, graph
 

@@ -1,74 +1,24 @@
-"""Load NSARM Model: finds, reads and remembers NSARM files, and brings their parts in."""
+"""Load NSARM Model: finds, reads and remembers NSARM files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import comfy.model_patcher
 from comfy_api.latest import io
-from torch import Tensor
 
 from ...varsr_core.errors import CheckpointError
 from ...varsr_core.nsarm.config import FORCED
 from ...varsr_core.nsarm.family import AUTOENCODER_FILE, TRANSFORMER_FILE, model_files
-from ...varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_bytes
-from ...varsr_core.nsarm.restorer import NSARMRestorer, Part
-from ...varsr_core.nsarm.results import TextFeatures
-from ...varsr_core.nsarm.sampling import SampleSettings
+from ...varsr_core.nsarm.memory import sampling_bytes
+from ...varsr_core.nsarm.restorer import Part
 from ...varsr_core.nsarm.transformer import AttentionFn
 from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
 from .. import host
 from ..attention import pick_attention
+from ..sockets import checked
+from .model import LoadedNSARM
 from .sockets import NSARMModel
 
 FOLDER = "nsarm"  # of models
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedNSARM(host.LoadedModel):
-    """An NSARM model whose parts ComfyUI manages one by one; `patcher` has the transformer.
-
-    parts: so that autoencoder and map network make room while the transformer works
-    """
-
-    parts: dict[Part, comfy.model_patcher.ModelPatcher]
-
-    def working(self, part: Part, tile_bytes: int) -> LoadedNSARM:
-        """The same for a stage in which only this part works."""
-        return replace(self, patcher=self.parts[part], tile_bytes=tile_bytes)
-
-    def encoding(self) -> LoadedNSARM:
-        return self.working("autoencoder", encoding_bytes(self.network))
-
-    def sampling(self, settings: SampleSettings, text: TextFeatures | None) -> LoadedNSARM:
-        texts = 1 if text is None or settings.guidance == 1 else 2
-        return self.working("transformer", sampling_bytes(self.network, texts))
-
-    def decoding(self) -> LoadedNSARM:
-        return self.working("autoencoder", decoding_bytes(self.network))
-
-    def restorer(
-        self, settings: SampleSettings | None = None, text: TextFeatures | None = None
-    ) -> NSARMRestorer:
-        """What works with this model, each part brought to its device before, with room for it.
-
-        Where that is short, ComfyUI offloads the parts that wait.
-        """
-        settings = settings or SampleSettings()
-        needed: dict[Part, int] = {
-            "autoencoder": decoding_bytes(self.network),  # which is more than encoding takes
-            "map network": encoding_bytes(self.network),
-            "transformer": self.sampling(settings, text).tile_bytes,
-        }
-        present: list[Part] = []
-
-        def bring(part: Part) -> None:
-            if present != [part]:
-                host.bring(self.parts[part], needed[part])
-                present[:] = [part]
-
-        features: Tensor | None = text.features if text else None
-        return NSARMRestorer(self.network, settings, features, bring)
 
 
 def load(checkpoint: str, dtype: str) -> LoadedNSARM:
@@ -145,5 +95,6 @@ class LoadModel(io.ComfyNode):
         return f"{version_on_disk(checkpoint)} {dtype}"
 
     @classmethod
+    @checked
     def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
         return io.NodeOutput(load(checkpoint, dtype))

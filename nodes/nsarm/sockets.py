@@ -1,8 +1,10 @@
 """Socket types of NSARM: its own, so that ComfyUI itself refuses a wire to another family."""
 
-from comfy_api.latest import io
+from ...varsr_core.nsarm.results import Prefix, Sampled, TextFeatures
+from ..sockets import socket
+from .model import LoadedNSARM
 
-NSARMModel = io.Custom("NSARM_MODEL")
-NSARMText = io.Custom("NSARM_TEXT")
-NSARMPrefix = io.Custom("NSARM_PREFIX")
-NSARMBits = io.Custom("NSARM_BITS")
+NSARMModel = socket("NSARM_MODEL", LoadedNSARM)
+NSARMText = socket("NSARM_TEXT", TextFeatures)
+NSARMPrefix = socket("NSARM_PREFIX", Prefix)
+NSARMBits = socket("NSARM_BITS", Sampled)

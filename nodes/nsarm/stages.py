@@ -9,6 +9,7 @@ from ...varsr_core.nsarm.sampling import SampleSettings
 from ...varsr_core.tiling.consistency import Tiling
 from .. import host, inputs
 from ..host import schema, to_comfy, to_core
+from ..sockets import checked
 from . import text as nsarm_text
 from .inputs import STRIP_SIDES, bit_choices, model, text_choices
 from .sockets import NSARMBits, NSARMPrefix
@@ -39,6 +40,7 @@ class Prefix(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, image, tiling, overlap, **size) -> io.NodeOutput:
         prefix = stages.encode_prefix(
             model.restorer(),
@@ -76,6 +78,7 @@ class Sample(io.ComfyNode):
         return nsarm_text.version_on_disk(saved_text)
 
     @classmethod
+    @checked
     def execute(cls, model, prefix, seed, saved_text, text=None, **choices) -> io.NodeOutput:
         settings, text = SampleSettings(**choices), nsarm_text.chosen(text, saved_text)
         restorer = model.restorer(settings, text)
@@ -102,6 +105,7 @@ class Decode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, bits) -> io.NodeOutput:
         execution = host.execution(model.decoding())
         return io.NodeOutput(to_comfy(stages.decode(model.restorer(), bits, execution)))

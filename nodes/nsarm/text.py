@@ -22,6 +22,7 @@ from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.text import UNCONDITIONAL
 from ...varsr_core.nsarm.text_files import load_text, save_text
 from .. import host
+from ..sockets import checked
 from .sockets import NSARMText
 
 logger = logging.getLogger(__name__)
@@ -210,6 +211,7 @@ class EncodeText(io.ComfyNode):
         return host.versions([encoder_path(text_encoder)])
 
     @classmethod
+    @checked
     def execute(cls, text_encoder: str, prompt: str, save_as: str) -> io.NodeOutput:
         text = encode(text_encoder, prompt)
         if save_as:

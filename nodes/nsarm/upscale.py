@@ -8,6 +8,7 @@ from ...varsr_core.nsarm.sampling import SampleSettings
 from ...varsr_core.upscaling import UpscaleSettings
 from .. import host, inputs
 from ..host import advanced, schema
+from ..sockets import checked
 from ..upscaling import outputs, upscaled
 from . import text as nsarm_text
 from .inputs import STRIP_SIDES, bit_choices, model, text_choices
@@ -45,6 +46,7 @@ class Upscale(io.ComfyNode):
         return nsarm_text.version_on_disk(saved_text)
 
     @classmethod
+    @checked
     def execute(
         cls, model, image, seed, saved_text, text=None, mask=None, alpha=None, **choices
     ) -> io.NodeOutput:

@@ -14,9 +14,10 @@ from ...varsr_core.varsr.acceleration import accelerated, in_float8, is_in_float
 from ...varsr_core.varsr.sampling import SampleSettings
 from .. import host
 from ..fp8_linear import OffloadableFloat8Linear
-from ..host import LoadedModel, schema
+from ..host import schema
+from ..sockets import checked
 from .inputs import MAX_SCALES, model
-from .sockets import VARSRModel
+from .sockets import LoadedVARSR, VARSRModel
 
 METHODS = ("off", "compile", "graphs")
 WEIGHTS = ("as loaded", "fp8")
@@ -68,6 +69,7 @@ class Accelerate(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, method, weights, unguided_scales) -> io.NodeOutput:
         unguided = max(model.unguided_scales, unguided_scales)  # of another node before this one
         model = replace(model, unguided_scales=unguided)
@@ -80,16 +82,15 @@ class Accelerate(io.ComfyNode):
         return io.NodeOutput(model)
 
 
-def _in_float8(model: LoadedModel) -> LoadedModel:
+def _in_float8(model: LoadedVARSR) -> LoadedVARSR:
     """A model of its own: ComfyUI loads and unloads it apart from the one it was made of."""
     network = in_float8(
         host.own_weights(model), model.network, host.operations(), OffloadableFloat8Linear
     )
-    managed = host.manage(network, model.tile_bytes, model.sides)
-    return replace(managed, unguided_scales=model.unguided_scales)
+    return replace(model, network=network, patcher=host.managed(network))
 
 
-def _recorded(model: LoadedModel) -> LoadedModel:
+def _recorded(model: LoadedVARSR) -> LoadedVARSR:
     """Gives its recordings up when ComfyUI unloads the model, or runs it plainly in between."""
     device = host.device()
     if device.type != "cuda":

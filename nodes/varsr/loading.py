@@ -11,13 +11,14 @@ from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
 from ...varsr_core.varsr.family import FILES, NANO_FILE, REPOSITORY, model_files
 from .. import host
 from ..attention import pick_attention
-from .sockets import VARSRModel
+from ..sockets import checked
+from .sockets import LoadedVARSR, VARSRModel
 
 FOLDER = "varsr"  # of models
 NANO = "varsr_nano (built in)"
 
 
-def load(checkpoint: str, dtype: str) -> host.LoadedModel:
+def load(checkpoint: str, dtype: str) -> LoadedVARSR:
     """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
     path = _path(checkpoint)
     if path is None:
@@ -26,7 +27,8 @@ def load(checkpoint: str, dtype: str) -> host.LoadedModel:
         )
     restorer = host.load_model(path, "varsr", dtype, attention=pick_attention())
     network = restorer.model
-    return host.manage(network, restorer.tile_bytes, network.config.schedule.sides)
+    sides = network.config.schedule.sides
+    return LoadedVARSR(network, host.managed(network), restorer.tile_bytes, sides)
 
 
 def version_on_disk(checkpoint: str) -> str:
@@ -86,5 +88,6 @@ class LoadModel(io.ComfyNode):
         return f"{version_on_disk(checkpoint)} {dtype}"
 
     @classmethod
+    @checked
     def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
         return io.NodeOutput(load(checkpoint, dtype))

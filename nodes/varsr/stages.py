@@ -9,6 +9,7 @@ from ...varsr_core.varsr import stages
 from ...varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from .. import host, inputs
 from ..host import schema, to_comfy, to_core
+from ..sockets import checked
 from .inputs import (
     MAX_SCALES,
     NANO_SIDES,
@@ -48,6 +49,7 @@ class EncodePrefix(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, image, tiling, overlap, **size) -> io.NodeOutput:
         prefix = stages.encode_prefix(
             model.network,
@@ -78,6 +80,7 @@ class EncodeTokens(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, image, overlap, **size) -> io.NodeOutput:
         tokens = stages.encode_tokens(
             model.network,
@@ -137,6 +140,7 @@ class Sample(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model, prefix, seed, stop_scale, first_scale, tokens=None, **choices
     ) -> io.NodeOutput:
@@ -178,6 +182,7 @@ class Refine(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, tokens, seed, guidance, steps, strength) -> io.NodeOutput:
         refined = stages.refine_tokens(
             model.network,
@@ -209,6 +214,7 @@ class Decode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, tokens) -> io.NodeOutput:
         return io.NodeOutput(
             to_comfy(stages.decode_tokens(model.network, tokens, host.execution(model)))
@@ -233,6 +239,7 @@ class DecodeScales(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, tokens) -> io.NodeOutput:
         return io.NodeOutput(
             to_comfy(stages.decode_scales(model.network, tokens, host.execution(model)))

@@ -8,6 +8,7 @@ from ...varsr_core.upscaling import UpscaleSettings
 from ...varsr_core.varsr.restorer import VARSRRestorer
 from .. import host, inputs
 from ..host import advanced, schema
+from ..sockets import checked
 from ..upscaling import outputs, upscaled
 from .inputs import NANO_SIDES, guidance, model, sampling_choices, steps, strength, upscale_choices
 
@@ -42,6 +43,7 @@ class Upscale(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model, image, seed, mask=None, alpha=None, **choices) -> io.NodeOutput:
         choices["unguided_scales"] = model.unguided_scales
         size, settings, sampling, refining = upscale_choices(choices)

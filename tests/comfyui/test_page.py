@@ -129,6 +129,43 @@ def test_slider_shows_before_and_after(page: ComfyPage) -> None:
     assert slider.evaluate("s => s.style.getPropertyValue('--varsr-border')") == "20%"
 
 
+def test_note_about_an_empty_mask_comes_and_goes(page: ComfyPage, server: ComfyServer) -> None:
+    opaque = Image.open(KITTEN).convert("RGBA").resize((48, 40))
+    server.upload(opaque, "opaque_kitten.png")
+    page.load(workflow("varsr_upscale"))
+    page.on_node("VARSR_Upscale", SMALL)
+    choose = "node.widgets.find(w => w.name === 'image').value = argument"
+    page.on_node("LoadImage", choose, "opaque_kitten.png")
+    wire = "app.graph._nodes.find(n => n.type === 'LoadImage').connect(1, node, argument)"
+    page.on_node("VARSR_Upscale", wire, "mask")
+    note = page.page.locator(".varsr-note").first
+    page.run()
+    assert "nothing was restored" in note.inner_text()
+    assert note.is_visible()
+    decoded = "pictures => Promise.all(pictures.map(picture => picture.decode()))"
+    page.page.locator(".varsr-picture").evaluate_all(decoded)
+    page.shoot(f"{page.mode}_nothing_selected")
+    page.load(page.saved())
+    note.wait_for()
+    unplug = "node.disconnectInput(node.inputs.findIndex(i => i.name === 'mask'))"
+    page.on_node("VARSR_Upscale", unplug)
+    page.run()
+    assert not note.is_visible()
+
+
+def test_placeholder_as_a_mask_is_an_error_with_advice(page: ComfyPage) -> None:
+    page.load(workflow("varsr_upscale"))
+    wire = "app.graph._nodes.find(n => n.type === 'LoadImage').connect(1, node, 'mask')"
+    page.on_node("VARSR_Upscale", wire)
+    kind, error = page.run()[-1]
+    assert kind == "execution_error"
+    assert error["exception_type"] == "varsr_core.errors.InputError"
+    page.page.locator('[data-testid="error-overlay"]').wait_for()
+    page.page.get_by_role("button", name="View details").click()
+    page.page.get_by_text("disconnect it").first.wait_for()
+    page.shoot(f"{page.mode}_placeholder")
+
+
 def test_slider_hides_when_its_pictures_are_gone(page: ComfyPage) -> None:
     saved = workflow("varsr_upscale")
     node = next(node for node in saved["nodes"] if node["type"] == "VARSR_Upscale")

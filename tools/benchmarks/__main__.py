@@ -24,9 +24,10 @@ COMMANDS = {
     "full_size": "the whole way of a full-size release in a real ComfyUI",
     "preview_cost": "live previews in a real ComfyUI",
     "seams": "how far neighbouring tiles disagree",
+    "soak": "memory, handles and interruptions over many prompts in a real ComfyUI",
     "tiles": "a picture of four tiles beside one of a single tile",
 }
-IN_COMFYUI = ("default_cost", "full_size", "preview_cost")
+IN_COMFYUI = ("default_cost", "full_size", "preview_cost", "soak")
 
 
 def main() -> None:

@@ -7,14 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from .check import check_tensor
 
 FADE_LEVELS = 16  # steps in which a mask fades in; finer ones would not be seen
 
 
 def check_mask(mask: Tensor, images: int, name: str = "mask") -> None:
     """Refuses what is no mask for so many pictures: (B or 1, 1, h, w) in [0, 1]."""
-    if mask.ndim != 4 or mask.shape[1] != 1 or mask.numel() == 0:
-        raise InputError(f"{name} has shape {tuple(mask.shape)}; (B, 1, h, w) is expected")
+    check_tensor(mask, name, "(B, 1, h, w)", real=False)
+    if mask.shape[1] != 1 or mask.numel() == 0:
+        raise InputError(
+            f"{name} has shape {tuple(mask.shape)}; (B, 1, h, w) is expected, at least one mask of "
+            "at least one pixel. Check where it is from."
+        )
     if len(mask) not in (1, images):
         raise InputError(
             f"{name} holds {len(mask)} masks for {images} pictures; as many, or one for all, are "

@@ -3,6 +3,7 @@
 import { styled } from "./style.js";
 
 const HEIGHT = 240;
+const NOTE_HEIGHT = 72;
 
 export class Slider {
     /** addressOf: from a file that the server named to an address. */
@@ -12,6 +13,8 @@ export class Slider {
         this.element = styled("div", "varsr-slider");
         this.before = this.picture("before");
         this.after = this.picture("after");
+        this.note = styled("div", "varsr-note");
+        this.note.setAttribute("role", "status");
         this.range = styled("input", "varsr-range");
         Object.assign(this.range, { type: "range", min: 0, max: 100, value: 50, step: 0.5 });
         this.range.setAttribute("aria-label", "Before and after");
@@ -19,7 +22,7 @@ export class Slider {
         for (const kind of ["pointerdown", "pointermove", "mousedown"]) {
             this.range.addEventListener(kind, (event) => event.stopPropagation());
         }
-        this.element.append(this.before, this.after, this.range);
+        this.element.append(this.before, this.after, this.note, this.range);
         this.hide();
     }
 
@@ -30,13 +33,15 @@ export class Slider {
         return picture;
     }
 
-    /** before, after: files as /view takes them. */
-    show(before, after) {
-        this.node.properties.varsr_comparison = [before, after];
+    /** before, after: files as /view takes them; note: a text about them, if any. */
+    show(before, after, note = "") {
+        this.node.properties.varsr_comparison = note ? [before, after, note] : [before, after];
+        this.note.textContent = note;
+        this.noteHeight = note ? NOTE_HEIGHT : 0;
         this.before.src = this.addressOf(before);
         this.after.src = this.addressOf(after);
         this.element.hidden = false;
-        this.height = HEIGHT;
+        this.height = HEIGHT + this.noteHeight;
         this.draw();
         this.onResize?.();
     }
@@ -54,5 +59,6 @@ export class Slider {
 
     draw() {
         this.element.style.setProperty("--varsr-border", `${this.range.value}%`);
+        this.element.style.setProperty("--varsr-note", `${this.noteHeight}px`);
     }
 }

@@ -14,13 +14,20 @@ const SHEET = `
 .varsr-slider { position: relative; width: 100%; height: 100%; min-height: 230px; overflow: hidden; }
 .varsr-slider[hidden] { display: none; }
 .varsr-picture {
-    position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; user-select: none;
+    position: absolute; inset: 0; width: 100%; height: calc(100% - var(--varsr-note, 0px));
+    object-fit: contain; user-select: none;
 }
 .varsr-picture + .varsr-picture { clip-path: inset(0 0 0 var(--varsr-border, 50%)); }
 .varsr-slider::after {
-    content: ""; position: absolute; top: 0; bottom: 0; left: var(--varsr-border, 50%); width: 2px;
+    content: ""; position: absolute; top: 0; bottom: var(--varsr-note, 0px); left: var(--varsr-border, 50%); width: 2px;
     background: #fff; box-shadow: 0 0 3px #000; pointer-events: none;
 }
+.varsr-note {
+    position: absolute; inset: auto 0 0; height: var(--varsr-note, 0px); box-sizing: border-box;
+    padding: 4px 8px; overflow: auto; z-index: 1; border-radius: 4px;
+    background: #7a4a00; color: #fff; font: 12px/1.3 sans-serif;
+}
+.varsr-note:empty { display: none; }
 .varsr-range {
     position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize;
 }`;

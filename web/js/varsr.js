@@ -59,8 +59,10 @@ app.registerExtension({
             nodeOf(detail.node)?.varsrStrip?.fill(detail);
         });
         api.addEventListener("executed", ({ detail }) => {
-            const files = detail.output?.varsr_comparison;
-            if (files) nodeOf(detail.display_node ?? detail.node)?.varsrSlider?.show(...files);
+            const { varsr_comparison: files, varsr_note: notes } = detail.output ?? {};
+            if (!files) return;
+            const [before, after] = files; // there are more if the node ran for a list
+            nodeOf(detail.display_node ?? detail.node)?.varsrSlider?.show(before, after, notes?.[0]);
         });
     },
 });

@@ -17,6 +17,46 @@ FAULTS = {
     "negative": lambda image: image * 2 - 1,
     "no picture": lambda image: image[:0],
 }
+STRANGE = {  # what a careless node may send, whatever the type of its output
+    "nothing": lambda image: None,
+    "a list": lambda image: [image],
+    "a text": lambda image: "a text",
+    "2 dimensions": lambda image: image[0, :, :, 0],
+    "3 dimensions": lambda image: image[0],
+    "5 dimensions": lambda image: image[None],
+    "1 dimension": lambda image: image.flatten(),
+    "whole numbers": lambda image: (image * 255).to(torch.uint8),
+    "true or false": lambda image: image > 0.5,
+    "complex": lambda image: image.to(torch.complex64),
+    "no rows": lambda image: image[:, :0],
+    "mask of 4 channels": lambda image: image[..., :1].expand(-1, -1, -1, 4),
+    "mask of 1 channel": lambda image: image[..., :1].movedim(-1, 1),
+    "picture": lambda image: image,
+}
+
+
+class AnyType(str):
+    """Fits every socket, as packs with switches and reroutes have it."""
+
+    __slots__ = ()
+
+    def __ne__(self, other):
+        return False
+
+
+class Strange:
+    """Something else than the socket behind this node takes."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "kind": (list(STRANGE),)}}
+
+    RETURN_TYPES = (AnyType("*"),)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    def run(self, image, kind):
+        return (STRANGE[kind](image),)
 
 
 class Spoil:
@@ -114,6 +154,7 @@ def _with_pixel(image: torch.Tensor, value: float) -> torch.Tensor:
 NODE_CLASS_MAPPINGS = {
     "PROBE_Spoil": Spoil,
     "PROBE_Channels": Channels,
+    "PROBE_Strange": Strange,
     "PROBE_Dump": Dump,
     "PROBE_SizeList": SizeList,
     "PROBE_LoadedModels": LoadedModels,

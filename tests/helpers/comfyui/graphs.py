@@ -91,6 +91,10 @@ class Graph(dict[str, dict[str, Any]]):
     def spoil(self, image: Link, fault: str) -> Link:
         return self.add("spoil", "PROBE_Spoil", image=image, fault=fault)
 
+    def strange(self, image: Link, kind: str) -> Link:
+        """Fits every socket, whatever it is."""
+        return self.add("strange", "PROBE_Strange", image=image, kind=kind)
+
     def channels(self, image: Link, channels: int) -> Link:
         return self.add("channels", "PROBE_Channels", image=image, channels=channels)
 

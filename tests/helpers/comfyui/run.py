@@ -77,6 +77,15 @@ class Run:
         cached = self._first("execution_cached")
         return list(cached["nodes"]) if cached else []
 
+    def shown(self, node_id: str) -> dict[str, Any]:
+        """What the page is told to show on a node, an output node or not."""
+        (told,) = [
+            event.data["output"]
+            for event in self.events
+            if event.type == "executed" and event.data["node"] == node_id
+        ]
+        return told
+
     def images(self, node_id: str | None = None) -> list[dict[str, str]]:
         """References for ComfyServer.view(), of one output node or of all."""
         nodes = self.outputs if node_id is None else {node_id: self.outputs[node_id]}

@@ -169,7 +169,7 @@ class Inside:
 
     def partial_float8(self, loaded: Any) -> float:
         """Difference that it makes to a model in 8 bits to be loaded partially."""
-        small = self.module("nodes.varsr.accelerate").Accelerate.execute(loaded, "off", "fp8", 0)[0]
+        small = self.accelerated(loaded, "fp8")
         whole = self.restore(small)
         small.patcher.detach()
         small.patcher.load(torch.device("cpu"), lowvram_model_memory=1)
@@ -177,9 +177,7 @@ class Inside:
 
     def copies(self, weights: str) -> dict[str, Any]:
         """How weights come to a card that holds none or half of them; see comfy_card.py."""
-        accelerate = self.module("nodes.varsr.accelerate").Accelerate
-        loaded = accelerate.execute(self.load("bf16"), "off", weights, 0)[0]
-        network = loaded.network
+        network = self.accelerated(self.load("bf16"), weights).network
         restorer = self.module("varsr_core.varsr.restorer").VARSRRestorer(network)
         seeds = [self.module("varsr_core.tiling.noise").TileSeed(0, 0)]
 
@@ -192,6 +190,10 @@ class Inside:
             network.decode(state.latent)
 
         return copies_by_room(network, work)
+
+    def accelerated(self, loaded: Any, weights: str) -> Any:
+        node = self.module("nodes.varsr.accelerate").Accelerate
+        return node.execute(model=loaded, method="off", weights=weights, unguided_scales=0)[0]
 
     def load(self, dtype: str = "fp32") -> Any:
         return self.module("nodes.varsr.loading").load(CHECKPOINT, dtype)

@@ -27,6 +27,23 @@ def test_importing_the_pack_imports_nothing_and_makes_no_node():
     )
 
 
+def test_errors_do_not_tell_under_which_path_the_pack_lies():
+    """ComfyUI's name for a pack is the path of its folder, and it shows where errors are from."""
+    run_python(
+        "import sys, importlib.util as util, varsr_core.errors as plain\n"
+        "name = '/home/someone/ComfyUI/custom_nodes/pack.varsr_core.errors'\n"
+        "spec = util.spec_from_file_location(name, plain.__file__)\n"
+        "errors = util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(errors)\n"
+        "found = [kind for kind in vars(errors).values() if isinstance(kind, type)]\n"
+        "assert len(found) >= 2, found\n"
+        "assert {kind.__module__ for kind in found} == {plain.__name__}, found\n"
+        "import pickle\n"
+        "error = pickle.loads(pickle.dumps(plain.InputError('told')))\n"
+        "assert type(error) is plain.InputError\n"
+    )
+
+
 def test_importing_all_of_the_core_changes_nothing_in_the_process():
     run_python(
         "import importlib, os, random, sys, numpy, torch\n"
