@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .family import Checkpoint, Family
+from .files.atomic import unfinished_file
 from .files.lazy_tensor import StateDict
 from .files.soundness import Contents, check_finite, check_plain, is_rounded
 from .files.tensors import check_space, read_tensors, write_safetensors
@@ -219,6 +220,16 @@ def check_output(path: Path, size: int) -> None:
         raise CheckpointError(f"{path} does not end in .safetensors")
     if not path.parent.is_dir():
         raise CheckpointError(f"there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; choose another name")
+    try:
+        with unfinished_file(path.parent) as part:
+            part.touch()
+    except OSError as error:
+        raise CheckpointError(
+            f"the folder {path.parent} cannot be written ({error.strerror}); give it the "
+            "permission, or choose another"
+        ) from None
     check_space(path, size)
 
 
