@@ -38,11 +38,12 @@ class Model:
     """
 
     def __init__(self, options: Options, read: list[Checkpoint] | None = None) -> None:
+        threads = torch.get_num_threads()
         if options.threads:
             torch.set_num_threads(options.threads)
         self.options = options
         self.restorer = build_restorer(
-            read.pop() if read else read_model(options),
+            _taken(read, threads) or read_model(options),
             device=options.device,
             dtype=options.dtype,
             choices=options.choices,
@@ -85,3 +86,10 @@ class Model:
 
     def _execution(self, on_progress: ProgressFn) -> Execution:
         return execution_on(self.restorer.device, self.restorer.tile_bytes, on_progress)
+
+
+def _taken(read: list[Checkpoint] | None, threads: int) -> Checkpoint | None:
+    """What was read with so many threads, unless it had to be computed, with another number."""
+    found = read.pop() if read else None
+    is_same = threads == torch.get_num_threads() or (found and found.metadata)
+    return found if is_same else None

@@ -1,5 +1,7 @@
 """The model of a run: read once, and known by later runs for what it is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -9,6 +11,7 @@ from helpers import batch_files as files
 from helpers import models
 from helpers.release_files import save_converted
 from varsr_core.batch import model
+from varsr_core.batch.cli import parse
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.convert import convert_files
 
@@ -53,6 +56,25 @@ def test_model_is_read_once_where_the_worker_is_in_the_same_process(
     assert len(calls) == 1
     assert skipped(micro_file)
     assert len(calls) == 2
+
+
+def test_tables_of_a_release_are_computed_with_the_threads_of_the_run(folder, micro_file):
+    """Their last bits may depend on it; a converted file has them."""
+    options = parse([*map(str, ("in", "out", "--model", micro_file)), *files.QUICK]).options
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        converted = model.read_model(options)
+        for read, kept in ((converted, True), (replace(converted, metadata={}), False)):
+            torch.set_num_threads(2)
+            found = model._taken([read], 1)
+            assert (found is read) == kept
+            assert model._taken([read], 2) is read
+        holding = [converted]
+        model.Model(options, holding)
+        assert not holding
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_older_file_of_other_weights_under_a_known_fingerprint_is_another_model(folder, skipped):
