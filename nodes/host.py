@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +27,8 @@ from .progress import NodeProgress, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
 MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
+# Folders of downloads under way, and of pieces that version 0.1.0 was joining when it was killed.
+UNFINISHED = re.compile(r"(^|[/\\])\.(download|joined-\w{8})[/\\]")
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 
@@ -133,8 +136,10 @@ def register_model_folder(folder: str) -> None:
 
 
 def model_files(folder: str) -> list[str]:
+    """As the host lists them, but for files in the making, where such lie in hidden folders."""
     register_model_folder(folder)
-    return folder_paths.get_filename_list(folder)
+    listed = folder_paths.get_filename_list(folder)
+    return [name for name in listed if not UNFINISHED.search(name)]
 
 
 def listed_path(name: str, folder: str, listed: Sequence[str]) -> Path | None:

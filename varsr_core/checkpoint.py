@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .errors import CheckpointError
 from .family import Checkpoint, Family
+from .files.atomic import unfinished_file
+from .files.fingerprint import Fingerprint, fingerprint, sampled
 from .files.lazy_tensor import StateDict
-from .files.soundness import Contents, check_finite, check_plain, is_rounded
+from .files.soundness import Contents, check_finite, check_plain, contents_of, is_rounded
 from .files.tensors import check_space, read_tensors, write_safetensors
 from .nsarm.family import NSARM_FAMILY
 from .runtime.device import pick_device, pick_dtype
@@ -125,14 +125,16 @@ def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Chec
     return Checkpoint(family, tensors, _identity(tensors, metadata), metadata, names)
 
 
-def _identity(tensors: StateDict, metadata: Mapping[str, str]) -> str:
+def _identity(tensors: StateDict, metadata: Mapping[str, str]) -> Fingerprint:
     """The fingerprint that the metadata tells, unless the tensors show that it is another's."""
     told = metadata.get("fingerprint")
-    if told and Contents.KEY in metadata:
-        return told  # both were checked when the file was read
+    if told and Contents.KEY in metadata:  # both were checked when the file was read
+        return Fingerprint(told, sampled(tensors), metadata[Contents.KEY])
     found = fingerprint(tensors)
+    if told in (None, found) or not is_rounded(tensors):
+        return found
     # Of weights that were cast, what they were before is not to be found any more.
-    return told if told and (found == told or is_rounded(tensors)) else found
+    return Fingerprint(told, found.samples, contents_of(tensors, metadata), checked=False)
 
 
 def _check_family(files: Sequence[tuple[Path, Family]], wanted: Family | None) -> None:
@@ -219,15 +221,14 @@ def check_output(path: Path, size: int) -> None:
         raise CheckpointError(f"{path} does not end in .safetensors")
     if not path.parent.is_dir():
         raise CheckpointError(f"there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; choose another name")
+    try:
+        with unfinished_file(path.parent) as part:
+            part.touch()
+    except OSError as error:
+        raise CheckpointError(
+            f"the folder {path.parent} cannot be written ({error.strerror}); give it the "
+            "permission, or choose another"
+        ) from None
     check_space(path, size)
-
-
-def fingerprint(tensors: StateDict, samples: int = 64) -> str:
-    """Identity of weights: names, shapes and some values of every tensor, as hex."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        values: Tensor = tensors[name].detach().flatten()
-        picked = values[:: max(1, values.numel() // samples)].double()
-        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        digest.update(picked.numpy().tobytes())
-    return digest.hexdigest()

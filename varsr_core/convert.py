@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,17 +30,19 @@ def convert_files(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
 
     paths: one converted file, or the files of one release; pieces of a file are joined first
     """
+    check_output(output, 0)
     with joined_pieces(paths, output.parent) as whole:
         _convert_whole(whole, output, dtype)
 
 
-def _convert_whole(paths: list[Path], output: Path, dtype: torch.dtype) -> None:
-    checkpoint = load_checkpoint(paths)
+def _convert_whole(files: Mapping[Path, str], output: Path, dtype: torch.dtype) -> None:
+    """files: and the names under which they were released"""
+    checkpoint = load_checkpoint(list(files))
     size = saved_size(checkpoint, dtype)
     check_output(output, size)
     metadata = dict(checkpoint.metadata)
     if "sources" not in metadata:
-        hashes = {path.name: sha256(path) for path in paths}
+        hashes = {name: sha256(path, name) for path, name in files.items()}
         metadata["sources"] = json.dumps(hashes, sort_keys=True)
     with byte_bar(f"writing {output.name}", size) as bar:
         save_checkpoint(checkpoint, output, dtype, metadata=metadata, on_written=bar.update)
@@ -63,7 +66,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         convert_files(arguments.files, arguments.output, DTYPES[arguments.dtype])
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:  # of a disk that fails while it is read, too
         logging.getLogger(__name__).error("%s", error)
         return 1
     return 0

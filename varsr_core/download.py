@@ -8,14 +8,17 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from .errors import CheckpointError
+from .files.atomic import held
 from .files.hashing import sha256
 from .files.tensors import check_space
 from .varsr.family import FILES, REPOSITORY
 
 logger = logging.getLogger(__name__)
 
+LOCK_FILE = ".download.lock"
 PARTIAL_FOLDER = ".download"  # unfinished files wait here, so that none has its final name early
 
 
@@ -27,7 +30,8 @@ def download(
     revision: branch, tag or commit of the repository; None for its main branch
     endpoint: another server with the same interface, e.g. a mirror
     returns   the files
-    Raises CheckpointError with what to do by hand, when huggingface_hub is missing or fails.
+    Raises CheckpointError with what to do by hand, when huggingface_hub is missing or fails, and
+    while another process does the same.
     """
     try:
         import huggingface_hub as hub
@@ -37,6 +41,14 @@ def download(
             f"{_by_hand(endpoint, folder)}"
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / LOCK_FILE) as is_held:
+        if not is_held:
+            raise CheckpointError(f"another download into {folder} is under way; wait for it")
+        _fetch(hub, folder, revision, endpoint)
+    return [folder / name for name in FILES]
+
+
+def _fetch(hub: ModuleType, folder: Path, revision: str | None, endpoint: str | None) -> None:
     partial = folder / PARTIAL_FOLDER
     for name in FILES:
         if (folder / name).is_file():
@@ -57,7 +69,6 @@ def download(
         _verify(Path(fetched), remote.etag)
         Path(fetched).replace(folder / name)
     shutil.rmtree(partial, ignore_errors=True)
-    return [folder / name for name in FILES]
 
 
 def _verify(path: Path, etag: str | None) -> None:
@@ -99,7 +110,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         paths = download(arguments.folder, revision=arguments.revision, endpoint=arguments.endpoint)
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         logger.error("%s", error)
         return 1
     logger.info(

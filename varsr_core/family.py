@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .files.fingerprint import Fingerprint
 from .files.lazy_tensor import LazyTensor, StateDict
 from .nn.float8 import FLOAT8
 from .tiling.restorer import Restorer
@@ -82,7 +83,7 @@ class Checkpoint:
 
     family: Family
     tensors: StateDict
-    fingerprint: str
+    fingerprint: Fingerprint
     metadata: Mapping[str, str]
     files: str = ""
 

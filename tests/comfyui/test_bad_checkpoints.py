@@ -103,10 +103,14 @@ def test_only_names_of_the_list_are_opened(
 def test_only_model_files_are_offered(server: ComfyServer) -> None:
     folder = server.base / "models" / "varsr"
     (folder / "readme.txt").touch()
+    making = (".download/a.pth", ".joined-a0_z9xyz/a.pth", ".0123456789abcdef.varsr-unfinished")
+    for name in making:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
     offered = server.object_info("VARSR_LoadModel")["input"]["required"]["checkpoint"]
-    options = offered[1]["options"]
-    assert {"VARSR.pth", "micro.safetensors", "broken/text.ckpt"} <= set(options)
-    assert "readme.txt" not in options
+    options = set(offered[1]["options"])
+    assert {"VARSR.pth", "micro.safetensors", "broken/text.ckpt"} <= options
+    assert options.isdisjoint(["readme.txt", *making])
 
 
 def test_failed_load_is_tried_again(server: ComfyServer, uploaded: str, checkpoints: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.fingerprint import Fingerprint
 from .disk import as_bytes, identities, portable, regular_stat
 from .jobs import Job
 from .outcome import Outcome
@@ -20,6 +21,12 @@ CREATE = """CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, source TEXT NOT NULL, settings TEXT NOT NULL, stamp TEXT NOT NULL,
     content_hash TEXT NOT NULL, bytes INTEGER NOT NULL, error TEXT NOT NULL
 )"""
+# What the weights were, in each dtype, that runs knew by one fingerprint.
+CREATE_WEIGHTS = """CREATE TABLE IF NOT EXISTS weights (
+    fingerprint TEXT, layout TEXT, contents TEXT, checked INTEGER,
+    PRIMARY KEY (fingerprint, layout)
+)"""
+NOTED = "SELECT contents, checked FROM weights WHERE fingerprint = ? AND layout = ?"
 # Names of results that runs wrote or were about to write: killed in between, a run leaves results
 # that it could not note. Journals of 0.1.0 know only files that are finished.
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -92,6 +99,7 @@ class Journal:
             raise self._foreign()
         self.new = not tables
         self.database.execute(CREATE)
+        self.database.execute(CREATE_WEIGHTS)
         if self._columns("files") != COLUMNS:
             raise self._foreign()
         if "own" not in tables:
@@ -141,6 +149,22 @@ class Journal:
 
     def close(self) -> None:
         self.database.close()
+
+    def weights(self, found: Fingerprint) -> str:
+        """The fingerprint; another text where an earlier run knew other weights by that.
+
+        Only if one of the two files carries no hash of its own tensors.
+        """
+        if not found.contents:
+            return found
+        row = (str(found), found.layout, found.contents, found.checked)
+        try:
+            self.database.execute("INSERT OR IGNORE INTO weights VALUES (?, ?, ?, ?)", row)
+            contents, checked = self.database.execute(NOTED, row[:2]).fetchone()
+        except sqlite3.Error as error:
+            raise self.error(error) from None
+        both = checked and found.checked
+        return found if both or contents == found.contents else found.contents
 
     def is_done(self, job: Job, settings_hash: str) -> bool:
         """Whether the output is there, from these inputs and settings.

@@ -31,13 +31,20 @@ def read_model(options: Options) -> Checkpoint:
 
 
 class Model:
-    """Loads once, restores often. Raises CheckpointError or InputError when it cannot."""
+    """Loads once, restores often. Raises CheckpointError or InputError when it cannot.
 
-    def __init__(self, options: Options) -> None:
+    read: holds the file where this process has read it already; taken out, for nothing else is to
+          keep it in memory
+    """
+
+    def __init__(self, options: Options, read: list[Checkpoint] | None = None) -> None:
         use_threads(options.threads)
         self.options = options
         self.restorer = build_restorer(
-            read_model(options), device=options.device, dtype=options.dtype, choices=options.choices
+            read.pop() if read else read_model(options),
+            device=options.device,
+            dtype=options.dtype,
+            choices=options.choices,
         )
 
     def canvas(self, pixels: Tensor) -> Canvas:

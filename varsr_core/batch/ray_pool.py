@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..family import Checkpoint
 from .cli import LOCAL
 from .grouping import grouped
 from .jobs import Picture, Segment, Task
@@ -48,8 +49,13 @@ class RayPool:
         self.address, self.workers = address, workers
 
     def __call__(
-        self, options: Options, tasks: Sequence[Task], watch: WatchFn
+        self,
+        options: Options,
+        tasks: Sequence[Task],
+        watch: WatchFn,
+        read: list[Checkpoint],
     ) -> Iterator[Outcome]:
+        read.clear()  # each worker reads its own
         if ":" in options.device:
             raise InputError(
                 f"device {options.device!r} cannot be chosen with --ray, which hands out the GPUs; "

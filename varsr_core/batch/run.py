@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
+from ..family import Checkpoint
+from ..runtime.threads import use_threads
 from .films.unfinished import UnfinishedFilms
 from .inputs import find_jobs
 from .jobs import Film, Job, Picture, Task
@@ -21,8 +23,9 @@ from .report import Report, WatchFn
 from .results import without_foreign
 from .worker import Worker
 
-Pool = Callable[[Options, Sequence[Task], WatchFn], Iterator[Outcome]]
-"""Does tasks in any order; yields an outcome for each."""
+Pool = Callable[[Options, Sequence[Task], WatchFn, list[Checkpoint]], Iterator[Outcome]]
+"""Does tasks in any order; yields an outcome for each. The list holds the model as this process has
+read it, and is emptied."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,11 @@ class Result:
     failed: int
 
 
-def one_by_one(options: Options, tasks: Sequence[Task], watch: WatchFn) -> Iterator[Outcome]:
+def one_by_one(
+    options: Options, tasks: Sequence[Task], watch: WatchFn, read: list[Checkpoint]
+) -> Iterator[Outcome]:
     """The pool of one worker, in this process."""
-    yield from Worker(options, watch).do(tasks)
+    yield from Worker(options, watch, read).do(tasks)
 
 
 def run_batch(
@@ -52,10 +57,12 @@ def run_batch(
 
     overwrite: files in the places of results that are no results of earlier runs
     """
-    settings_hash = options.settings_hash(read_model(options).fingerprint)
+    use_threads(options.threads)
+    read = [read_model(options)]
     if naming.mask is not None and not naming.mask.exists():
         raise InputError(f"mask: there is no file or folder {naming.mask}")
     journal = Journal(naming.folder)
+    settings_hash = options.settings_hash(journal.weights(read[0].fingerprint))
     films = UnfinishedFilms(naming.folder, settings_hash, options)
     jobs: list[Picture | Film] = []
     todo: list[Picture | Film] = []
@@ -75,7 +82,7 @@ def run_batch(
         try:
             for job, error in refused:
                 report.file(job, failed(Outcome(job.name), error))
-            run.restore(options, todo, pool)
+            run.restore(options, todo, pool, read)
         finally:
             report.end()
     except sqlite3.Error as error:
@@ -99,7 +106,13 @@ class _Run:
         self.journal, self.report = journal, report
         self.failed = 0
 
-    def restore(self, options: Options, jobs: Sequence[Picture | Film], pool: Pool) -> None:
+    def restore(
+        self,
+        options: Options,
+        jobs: Sequence[Picture | Film],
+        pool: Pool,
+        read: list[Checkpoint],
+    ) -> None:
         by_name = {job.name: job for job in jobs}
         tasks: list[Task] = []
         for job in jobs:
@@ -112,7 +125,7 @@ class _Run:
         self.report.films(self.films.fraction, 0)  # by earlier runs
         if not tasks:
             return
-        for outcome in pool(options, tasks, self.report.working):
+        for outcome in pool(options, tasks, self.report.working, read):
             if outcome.name in by_name:
                 self._note(by_name[outcome.name], outcome)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..family import Checkpoint
 from .films.restorer import FilmRestorer
 from .jobs import Segment, Task
 from .model import Model
@@ -14,10 +15,15 @@ from .report import WatchFn
 
 
 class Worker:
-    """Loads the model once."""
+    """Loads the model once; read: see `Model`."""
 
-    def __init__(self, options: Options, watch: WatchFn = lambda finished, tiles: None) -> None:
-        model = Model(options)
+    def __init__(
+        self,
+        options: Options,
+        watch: WatchFn = lambda finished, tiles: None,
+        read: list[Checkpoint] | None = None,
+    ) -> None:
+        model = Model(options, read)
         self.pictures = PictureRestorer(model, options, watch)
         self.films = FilmRestorer(model, options, watch)
 

@@ -10,10 +10,10 @@ from tqdm import tqdm
 HASH_CHUNK = 2**24  # bytes
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file as hex, with a progress bar."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, byte_bar(f"hashing {path.name}", path.stat().st_size) as bar:
+def sha256(path: Path, name: str = "") -> str:
+    """Hash of a file as hex, with a progress bar; name: for people, if not its own"""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file, byte_bar(f"hashing {name or path.name}", size) as bar:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
             bar.update(len(chunk))

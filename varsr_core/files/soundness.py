@@ -138,14 +138,19 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def check_contents(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def contents_of(tensors: StateDict, metadata: Mapping[str, str]) -> str:
+    """The hash that a file of these tensors carries."""
+    found = Contents(metadata)
+    with ThreadPoolExecutor(min(MAX_HASHING, os.cpu_count() or 1)) as pool:
+        list(pool.map(lambda name: found.add(name, tensors[name].detach()), tensors))
+    return found.hexdigest()
+
+
+def check_contents(tensors: StateDict, metadata: Mapping[str, str]) -> None:
     """Refuses tensors that are others than those the metadata was written for."""
     if Contents.KEY not in metadata:
         return  # written before files carried it
-    found = Contents(metadata)
-    with ThreadPoolExecutor(min(MAX_HASHING, os.cpu_count() or 1)) as pool:
-        list(pool.map(found.add, tensors.keys(), tensors.values()))
-    if found.hexdigest() != metadata[Contents.KEY]:
+    if contents_of(tensors, metadata) != metadata[Contents.KEY]:
         raise CheckpointError(
             "its weights are not those that it was written with: the file was damaged, or another "
             "program changed them and kept the description. Copy or convert it again"

@@ -4,48 +4,68 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import CheckpointError
+from .atomic import unfinished_file
+from .soundness import check_file
 from .tensors import check_space
 
 PIECE = re.compile(r"(.+)_part_?([a-z]{2}|\d+)")  # NSARM_part_aa, model_part_01
 
 
 @contextmanager
-def joined_pieces(paths: Sequence[Path], folder: Path) -> Iterator[list[Path]]:
-    """The files, pieces joined to files of `folder`, which are removed again.
+def joined_pieces(paths: Sequence[Path], folder: Path) -> Iterator[dict[Path, str]]:
+    """The files and their names, pieces joined to files of `folder`, which are removed again.
 
-    Raises CheckpointError when a piece is missing or the disk has no room.
+    Raises CheckpointError when a piece is missing, of the wrong size or not to be read, and when
+    the folder cannot be written or the disk has no room.
     """
     pieces: dict[tuple[Path, str], dict[int, Path]] = {}
-    whole = []
+    whole = {}
     for path in paths:
         match = PIECE.fullmatch(path.name)
         if match is None:
-            whole.append(path)
+            whole[path] = path.name
         else:
             pieces.setdefault((path.parent, match[1]), {})[_number(match[2])] = path
-    if not pieces:
-        yield whole
-        return
     for numbered in pieces.values():
         _check_complete(numbered)
-    check_space(
-        folder / "joined", sum(p.stat().st_size for n in pieces.values() for p in n.values())
-    )
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".joined-") as temporary:
+    size = sum(p.stat().st_size for numbered in pieces.values() for p in numbered.values())
+    check_space(folder / "joined", size)
+    joined = {}
+    with ExitStack() as stack:
         for (_, name), numbered in pieces.items():
-            joined = Path(temporary) / f"{name}.pth"
-            with joined.open("wb") as target:
-                for _, piece in sorted(numbered.items()):
-                    with piece.open("rb") as source:
-                        shutil.copyfileobj(source, target, 2**24)
-            whole.append(joined)
-        yield whole
+            try:
+                part = stack.enter_context(unfinished_file(folder))
+                _join([piece for _, piece in sorted(numbered.items())], part)
+            except OSError as error:
+                raise CheckpointError(
+                    f"the pieces of {name} could not be joined in {folder} ({error.strerror}); "
+                    "they have to be readable, the folder writable, its disk large enough"
+                ) from error
+            joined[part] = f"{name}.pth"
+        try:
+            yield whole | joined
+        except CheckpointError as error:
+            raise _renamed(error, joined) from error
+
+
+def _join(pieces: Sequence[Path], target: Path) -> None:
+    with target.open("wb") as file:
+        for piece in pieces:
+            with piece.open("rb") as source:
+                shutil.copyfileobj(source, file, 2**24)
+
+
+def _renamed(error: CheckpointError, names: Mapping[Path, str]) -> CheckpointError:
+    """With the names of what was joined, as people know it."""
+    text = str(error)
+    for path, name in names.items():
+        text = text.replace(path.name, name)
+    return CheckpointError(text)
 
 
 def _number(suffix: str) -> int:
@@ -59,8 +79,7 @@ def _number(suffix: str) -> int:
 def _check_complete(numbered: dict[int, Path]) -> None:
     """Refuses gaps; whether the last piece is there shows when the whole is read."""
     for path in numbered.values():
-        if not path.is_file():
-            raise CheckpointError(f"there is no file {path}; put it there")
+        check_file(path)
     first, last = min(numbered), max(numbered)
     missing = sorted(set(range(first, last)) - numbered.keys())
     letters = not numbered[last].name[-1].isdigit()
@@ -74,3 +93,11 @@ def _check_complete(numbered: dict[int, Path]) -> None:
         raise CheckpointError(
             f"{len(missing)} of the pieces are missing, the first {place}; give all of them"
         )
+    sizes = {number: path.stat().st_size for number, path in sorted(numbered.items())}
+    for number, size in sizes.items():
+        if size == 0 or (number != last and size != sizes[first]):
+            raise CheckpointError(
+                f"{numbered[number].name} has {size:,} bytes and {numbered[first].name} "
+                f"{sizes[first]:,}; all pieces but the last are expected to be equally large. "
+                "Download them again"
+            )

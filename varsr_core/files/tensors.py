@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .atomic import whole_file
+from .atomic import unfinished_file, whole_file
 from .lazy_tensor import LazyTensor, StateDict
 from .pickle_shape import is_endless
 from .soundness import Contents, check_contents, check_file, check_finite, is_there, raw_bytes
@@ -175,13 +175,14 @@ def write_safetensors(
         }
     encoded = json.dumps(header).encode()
     encoded += b" " * (-(len(encoded) + 8) % ALIGNMENT)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    check_space(path, end + len(encoded) + 8)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with (
-            whole_file(path, path.with_name(path.name + ".part")) as part,
+            unfinished_file(path.parent) as part,
+            whole_file(path, part),
             part.open("wb") as file,
         ):
+            check_space(path, end + len(encoded) + 8)
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             for name, tensor in ordered:
                 data = tensor.detach().to("cpu", cast(name, tensor)).contiguous()

@@ -53,7 +53,10 @@ def check_made_by(fingerprint: str, name: str, wanted: str, loader: str) -> None
     fingerprint, name: of what is given; wanted: of the model; loader: the node for its files
     """
     if fingerprint != wanted:
+        told = f"{fingerprint[:8]}, not {wanted[:8]}"
+        if fingerprint[:] == wanted[:]:  # of two Fingerprints, the texts
+            told = f"not those of this file, though both are said to be {wanted[:8]}"
         raise InputError(
-            f"{name} was made with another model (weights {fingerprint[:8]}, not {wanted[:8]}); "
-            f"connect the same {loader} to every stage"
+            f"{name} was made with another model (weights {told}); connect the same {loader} to "
+            "every stage"
         )

@@ -20,7 +20,7 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from ..errors import CheckpointError
-from ..files.atomic import whole_file
+from ..files.atomic import unfinished_file, whole_file
 from ..tiling.noise import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
         }
         path = self.folder / STATE_FILE
-        with whole_file(path, path.with_name(f"{STATE_FILE}.part")) as part:
+        with unfinished_file(self.folder) as part, whole_file(path, part):
             torch.save(state, part)
         with self.averaged():
             self.save()

@@ -225,7 +225,7 @@ def test_error_in_the_middle_leaves_everything_as_it_was(release, tmp_path, exis
 
     def interrupt(size):
         written.append(size)
-        assert (tmp_path / "model.safetensors.part").exists()
+        assert len(list(tmp_path.iterdir())) > existing
         if len(written) == 20:
             raise error
 

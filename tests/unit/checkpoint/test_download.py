@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from helpers.paths import ROOT
-from varsr_core.download import PARTIAL_FOLDER, download
+from varsr_core.download import LOCK_FILE, PARTIAL_FOLDER, download
 from varsr_core.errors import CheckpointError
+from varsr_core.files.atomic import held
 from varsr_core.varsr.family import FILES, REPOSITORY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -95,6 +96,15 @@ def test_damaged_file_never_gets_its_final_name(hub, tmp_path):
     assert not (tmp_path / FILES[1]).exists()
     hub.damaged.clear()
     assert download(tmp_path, endpoint=hub.endpoint)[1].read_bytes() == hub.files[FILES[1]]
+
+
+def test_second_download_into_a_folder_waits_its_turn(hub, tmp_path):
+    with held(tmp_path / LOCK_FILE), pytest.raises(CheckpointError):
+        download(tmp_path, endpoint=hub.endpoint)
+    assert not hub.requests
+    (tmp_path / LOCK_FILE).touch()  # a download that was killed holds nothing
+    download(tmp_path, endpoint=hub.endpoint)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(FILES)
 
 
 def test_full_disk_is_told_before_the_transfer(hub, tmp_path, monkeypatch):
