@@ -1,7 +1,5 @@
 """The model of a run: read once, and known by later runs for what it is."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -10,8 +8,7 @@ from safetensors.torch import load_file, save_file
 from helpers import batch_files as files
 from helpers import models
 from helpers.release_files import save_converted
-from varsr_core.batch import model
-from varsr_core.batch.cli import parse
+from varsr_core.batch import model, run
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.convert import convert_files
 
@@ -58,23 +55,22 @@ def test_model_is_read_once_where_the_worker_is_in_the_same_process(
     assert len(calls) == 2
 
 
-def test_tables_of_a_release_are_computed_with_the_threads_of_the_run(folder, micro_file):
-    """Their last bits may depend on it; a converted file has them."""
-    options = parse([*map(str, ("in", "out", "--model", micro_file)), *files.QUICK]).options
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+def test_model_is_read_with_the_threads_of_the_run(folder, micro_file, monkeypatch):
+    """The last bits of tables that a release lacks may depend on it."""
+    before, seen = torch.get_num_threads(), []
+
+    def read(options):
+        seen.append(torch.get_num_threads())
+        return model.read_model(options)
+
+    monkeypatch.setattr(run, "read_model", read)
     try:
-        converted = model.read_model(options)
-        for read, kept in ((converted, True), (replace(converted, metadata={}), False)):
-            torch.set_num_threads(2)
-            found = model._taken([read], 1)
-            assert (found is read) == kept
-            assert model._taken([read], 2) is read
-        holding = [converted]
-        model.Model(options, holding)
-        assert not holding
+        for threads in (1, 2):
+            options = ("--model", micro_file, *files.QUICK, "--threads", threads)
+            assert files.command(folder / "in", folder / "out", *options) == 0
     finally:
         torch.set_num_threads(before)
+    assert seen == [1, 2]
 
 
 def test_older_file_of_other_weights_under_a_known_fingerprint_is_another_model(folder, skipped):
