@@ -12,7 +12,7 @@ Info = Mapping[str, Any]  # of all nodes: id -> description
 OURS = ("VARSR_", "NSARM_")
 HELPERS = ("LoadImage", "RepeatImageBatch", "ImageBatch", "JoinImageWithAlpha", "ImageToMask",
            "MaskToImage", "InvertMask", "PROBE_Tensor", "PROBE_Spoil", "PROBE_Channels",
-           "PROBE_SizeList")  # fmt: skip
+           "PROBE_SizeList", "PROBE_Strange")  # fmt: skip
 SOCKETS = ("IMAGE", "MASK")
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 PRIMITIVES = {"INT": "PrimitiveInt", "FLOAT": "PrimitiveFloat", "STRING": "PrimitiveString"}
