@@ -97,7 +97,9 @@ def _options(rng: random.Random, made: Folders) -> tuple[list[str], bool]:
         found += ["--name", name]
         harmless = False
     if rng.random() < 0.2:
-        found += ["--format", rng.choice(("png", "jpeg", "webp", "tiff"))]
+        form = rng.choice(("png", "jpeg", "webp", "tiff"))
+        found += ["--format", form]
+        harmless = harmless and form != "jpeg"  # which holds no alpha
     if rng.random() < 0.2:
         found += ["--together", "3"]
     if rng.random() < 0.2:
@@ -185,7 +187,9 @@ def _harm(
             if path.is_relative_to(output / ".varsr_batch.segments"):
                 continue
             return f"{str(path)!r} was changed or removed"
-    new = [path for path in after if path not in before and not path.is_relative_to(output)]
+    linked = Path(os.path.realpath(output / "sub"))  # where the user has it
+    new = [path for path in after if path not in before]
+    new = [path for path in new if not path.is_relative_to(output) | path.is_relative_to(linked)]
     outside = [path for path in new if not output.is_relative_to(path)]  # folders above it are made
     return f"written outside of the output folder: {outside[:3]}" if outside else ""
 

@@ -17,25 +17,17 @@ SOCKETS = ("IMAGE", "MASK")
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 PRIMITIVES = {"INT": "PrimitiveInt", "FLOAT": "PrimitiveFloat", "STRING": "PrimitiveString"}
 SLOW = ("nano", "small", "quarter")  # in names of models, too large for a quick run
-HIGHEST = {"target": 200, "scale": 6.0, "amount": 3}  # more of it is no fault, but takes long
+# More is no fault, but takes long.
+HIGHEST = {"target": 200, "scale": 6.0, "amount": 3, "refine_steps": 20, "steps": 20}
+MEGAPIXELS = 0.05
 JUNK = (None, True, "", "7", "seven", [], {}, [1, 2, 3], -1, 0, 1.5, 2**70, -(2**70), 1e308, "nan",
         "inf", "-inf", "1e400", "../../../etc/passwd", "/etc/passwd", "C:\\x.safetensors", "\0",
         "é" * 5000, ["gone", 0], ["load", 99], ["load", -1], ["load", "0"], {"a": 1})  # fmt: skip
-TEXTS = (
-    "",
-    " ",
-    "text",
-    "é\n",
-    "../x",
-    "a/b",
-    "/etc/passwd",
-    "micro.safetensors",
-    "x" * 20000,
-    "\0",
-)
+TEXTS = ("", " ", "text", "é\n", "../x", "a/b", "/etc/passwd", "micro.safetensors", "x" * 20000,
+         "\0")  # fmt: skip
 LINKED = {  # what primitive nodes can give
     "INT": (0, 1, -1, 99, 4096, 2**53, 2**63 - 1, 1 - 2**63),
-    "FLOAT": (0, -1, 0.5, -0.5, 1e-300, 99, 4096, 1e9, 9e18, -9e18, "nan"),
+    "FLOAT": (0, -1, 0.03, -0.5, 1e-300, 65536, 1e9, 9e18, -9e18, "nan"),
     "STRING": TEXTS,
 }
 DEEPEST = 6
@@ -129,6 +121,8 @@ class Graphs:
             if self.rng.random() < 0.5:
                 return self._linked("STRING")
             return self.rng.choice(JUNK)
+        if not ours and self.rng.random() < 0.7:
+            return offered[0]  # what a good picture has
         quick = [one for one in offered if not any(word in str(one) for word in SLOW)] or offered
         sound = [one for one in quick if str(one).startswith("micro")]
         if sound and self.rng.random() < 0.8:
@@ -174,6 +168,10 @@ def random_graph(rng: random.Random, info: Info, picture: str) -> dict[str, Any]
     nodes = Graphs(rng, info, picture).make()
     for node in nodes.values():
         node.pop("done", None)
+        given = node["inputs"]
+        target = given.get("target")
+        if given.get("size_by") == "megapixels" and isinstance(target, float | int):
+            given["target"] = min(target, MEGAPIXELS) if target <= HIGHEST["target"] else target
     if rng.random() < 0.03:  # a loop, or a link to nothing
         first, last = next(iter(nodes)), list(nodes)[-1]
         nodes[first]["inputs"]["image"] = [rng.choice((first, last)), 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
@@ -58,17 +59,18 @@ def on_server(server: ComfyServer, seed: int, numbers: Sequence[int]) -> Iterato
 
 def tried(server: ComfyServer, number: int, graph: dict[str, Any]) -> Outcome:
     began = time.monotonic()
-
-    def too_long(_: object) -> bool:
-        return time.monotonic() - began > LONG
-
+    cancel = threading.Timer(LONG, server.interrupt)
+    cancel.start()
     try:
-        run = server.run(graph, timeout=LONGEST, interrupt_when=too_long)
+        run = server.run(graph, timeout=LONGEST)
         kind, fault = judged(server, run)
     except requests.JSONDecodeError:  # the host stumbled over the graph, before any node
         kind, fault = "refused by the host, without words", ""
     except (OSError, RuntimeError, TimeoutError, ValueError) as error:
         kind, fault = type(error).__name__, f"{type(error).__name__}: {str(error)[-1500:]}"
+    finally:
+        cancel.cancel()
+        cancel.join()
     if server.process.poll() is not None:
         fault = f"the server ended with {server.process.returncode}: {server.log[-1500:]}"
     what = json.dumps(graph)
