@@ -16,7 +16,8 @@ HELPERS = ("LoadImage", "RepeatImageBatch", "ImageBatch", "JoinImageWithAlpha", 
 SOCKETS = ("IMAGE", "MASK")
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 PRIMITIVES = {"INT": "PrimitiveInt", "FLOAT": "PrimitiveFloat", "STRING": "PrimitiveString"}
-SLOW = ("nano", "small", "quarter")  # in names of models, too large for a quick run
+# In names of models that are too large for a quick run; and what compiles takes minutes once.
+SLOW = ("nano", "small", "quarter", "compile")
 # More is no fault, but takes long.
 HIGHEST = {"target": 200, "scale": 6.0, "amount": 3, "refine_steps": 20, "steps": 20}
 MEGAPIXELS = 0.05
