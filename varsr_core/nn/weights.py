@@ -16,6 +16,7 @@ from ..files.lazy_tensor import LazyTensor, StateDict
 from ..files.soundness import check_finite
 from .float8 import FLOAT8
 
+NOTHING = re.compile(r"(?!)")  # matches no name
 MAX_QUERY_SCALE = math.log(100.0)
 
 RenameTable = Sequence[tuple[str, str]]
@@ -109,17 +110,21 @@ class WeightRules:
     float32:     names of small tensors whose arithmetic is float32 whatever the dtype of the model
     autoencoder: how the names of its autoencoder's tensors begin
     sizes:       tensors that are no weights: they tell what the shapes of weights do not
+    float8:      names of matrices that stay in fp8, as the layers that have them expect
     """
 
     title: str
     float32: re.Pattern[str]
     autoencoder: tuple[str, ...]
     sizes: tuple[str, ...]
+    float8: re.Pattern[str] = NOTHING
 
     def fix_dtype(self, name: str, tensor: Tensor | LazyTensor, dtype: torch.dtype) -> torch.dtype:
-        """The dtype a tensor of ours has in a model or a file of `dtype`; what is fp8 stays fp8."""
-        if not tensor.is_floating_point() or tensor.dtype == FLOAT8:
+        """The dtype a tensor of ours has in a model or a file of `dtype`."""
+        if not tensor.is_floating_point():
             return tensor.dtype
+        if tensor.dtype == FLOAT8 and self.float8.fullmatch(name):
+            return FLOAT8
         if self.float32.fullmatch(name):
             return torch.float32
         return torch.bfloat16 if dtype == FLOAT8 else dtype

@@ -88,6 +88,7 @@ RULES = WeightRules(
     ),
     autoencoder=("vae.",),
     sizes=(SCHEDULE,),
+    float8=re.compile(r"transformer\.blocks\.\d+\.\w+\.matrix\.weight"),
 )
 
 

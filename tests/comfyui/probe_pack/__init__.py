@@ -10,6 +10,8 @@ import folder_paths
 import numpy as np
 import torch
 
+from . import fuzz
+
 FAULTS = {
     "NaN": lambda image: _with_pixel(image, float("nan")),
     "infinity": lambda image: _with_pixel(image, float("inf")),
@@ -159,3 +161,4 @@ NODE_CLASS_MAPPINGS = {
     "PROBE_SizeList": SizeList,
     "PROBE_LoadedModels": LoadedModels,
 }
+NODE_CLASS_MAPPINGS |= fuzz.NODES

@@ -18,6 +18,7 @@ from varsr_core.convert import convert_files
 from varsr_core.errors import CheckpointError
 from varsr_core.files.soundness import check_plain
 from varsr_core.files.tensors import MAX_CONTAINERS, MAX_DEPTH
+from varsr_core.nn.float8 import FLOAT8
 
 
 def refuse(path, match):
@@ -147,6 +148,12 @@ def test_mask_that_is_stored_as_one_repeated_value_is_no_fault(tmp_path, referen
 def test_tensor_of_a_few_bytes_that_claims_to_be_huge_is_refused_at_once():
     with pytest.raises(CheckpointError, match="fewer values"):
         check_plain({"huge": torch.zeros(1).expand(2**40)})
+
+
+def test_fp8_of_other_programs_is_widened_where_no_layer_takes_it(tmp_path, converted):
+    odd = {n: t.to(FLOAT8) if t.is_floating_point() else t for n, t in converted.items()}
+    network = load_checkpoint([save(tmp_path / "m.pth", odd)]).build(dtype=torch.float32)
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
 
 
 SCHEDULES = {
