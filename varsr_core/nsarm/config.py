@@ -80,7 +80,7 @@ class NSARMConfig:
             raise ValueError(f"the map network has {len(self.maps.widths)} scales, not {FORCED}")
         for width, heads in zip(self.maps.widths, self.maps.heads, strict=True):
             check_division("the map network", (width,), heads)
-        if self.tile_size % self.lq_size:
+        if self.tile_size % self.lq_size or self.vae.downsampling % self.reduction:
             raise ValueError(f"tiles of {self.tile_size} pixels are made of {self.lq_size} pixels")
 
     @property
@@ -102,6 +102,11 @@ class NSARMConfig:
     def lq_size(self) -> int:
         """Side of the low-quality picture it takes, in pixels."""
         return self.maps.side * self.vae.downsampling
+
+    @property
+    def reduction(self) -> int:
+        """Pixels of the picture it makes, along a side, for each of the one that it takes."""
+        return self.tile_size // self.lq_size
 
 
 def infer_config(weights: StateDict, sides: tuple[int, ...] | None = None) -> NSARMConfig:

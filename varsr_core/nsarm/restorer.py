@@ -84,7 +84,7 @@ class NSARMRestorer:
 
     @property
     def reduction(self) -> int:
-        return self.tile_size // self.model.config.lq_size
+        return self.model.config.reduction
 
     @property
     def align(self) -> int:

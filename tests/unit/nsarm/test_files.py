@@ -18,6 +18,7 @@ from varsr_core.checkpoint import load_checkpoint
 from varsr_core.convert import DTYPES, convert_files
 from varsr_core.errors import CheckpointError, InputError
 from varsr_core.files.lazy_tensor import LazyTensor
+from varsr_core.nsarm.config import infer_config
 from varsr_core.nsarm.model import build_model
 from varsr_core.nsarm.restorer import NSARMRestorer
 from varsr_core.nsarm.results import TextFeatures
@@ -43,6 +44,13 @@ def expected(release):
 
 def made(tensors):
     return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def test_sizes_whose_tiles_do_not_divide_are_refused(expected):
+    """An autoencoder that lost its levels would make tiles of other cells than the maps'."""
+    config = infer_config(expected)
+    with pytest.raises(ValueError, match="pixels"):
+        replace(config, vae=replace(config.vae, widths=config.vae.widths[-1:]))
 
 
 def parts_of(release):
