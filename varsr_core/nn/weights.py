@@ -121,8 +121,8 @@ class WeightRules:
 
     def fix_dtype(self, name: str, tensor: Tensor | LazyTensor, dtype: torch.dtype) -> torch.dtype:
         """The dtype a tensor of ours has in a model or a file of `dtype`."""
-        if not tensor.is_floating_point():
-            return tensor.dtype
+        if not tensor.is_floating_point():  # sizes, in any of torch's kinds of whole numbers
+            return torch.int32 if tensor.dtype == torch.int32 else torch.int64
         if tensor.dtype == FLOAT8 and self.float8.fullmatch(name):
             return FLOAT8
         if self.float32.fullmatch(name):

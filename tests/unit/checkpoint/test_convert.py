@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from helpers import models
+from helpers.each import each
 from helpers.paths import ROOT
 from tools.random_checkpoint import MICRO, write_release
 from varsr_core.checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
@@ -22,6 +23,7 @@ from varsr_core.convert import DTYPES as ALL_DTYPES
 from varsr_core.convert import convert_files
 from varsr_core.errors import CheckpointError
 from varsr_core.upscaling import upscale
+from varsr_core.varsr.config import SIZE_TENSORS
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.weights import build_model
 
@@ -114,6 +116,17 @@ def test_file_can_be_converted_onto_itself(converted, tmp_path):
     shutil.copy(path, copy)
     convert_files([copy], copy, DTYPES[dtype])
     assert copy.read_bytes() == path.read_bytes()
+
+
+@each("kind", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_sizes_are_written_whatever_kind_of_whole_number_they_are(tmp_path, kind):
+    weights = models.converted_weights()
+    sizes = {name: value.to(kind) for name, value in weights.items() if name in SIZE_TENSORS}
+    assert sizes
+    torch.save(weights | sizes, tmp_path / "model.pth")
+    convert_files([tmp_path / "model.pth"], tmp_path / "made.safetensors", torch.float32)
+    written = load_file(tmp_path / "made.safetensors")
+    assert all(torch.equal(written[name].long(), value.long()) for name, value in sizes.items())
 
 
 def test_order_of_the_files_does_not_change_the_bytes(release, tmp_path):
