@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..images.alpha import enlarge_alpha
+from ..images.alpha import enlarge_alpha, with_alpha
 from ..images.check import check_pixels
 from ..images.output_size import OutputSize
 from ..images.resize import pad_reflect, resize
@@ -86,6 +86,10 @@ class Canvas:
     def enlarged_alpha(self) -> Tensor | None:
         """(B, 1, height, width), if the pictures have one."""
         return None if self.alpha is None else enlarge_alpha(self.alpha, self.height, self.width)
+
+    def with_alpha(self, rgb: Tensor) -> Tensor:
+        """The pictures at the output size, with their alpha if they have one."""
+        return with_alpha(rgb, self.enlarged_alpha())
 
     def output(self, like: Tensor, out: Tensor | None = None) -> Tensor:
         """Where the pictures go: (B, 3, or 4 with alpha, height, width), `out` if it has that shape

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..images.alpha import with_alpha
 from ..runtime.execution import Execution, ReportFn, Session
 from .canvas import Canvas
 from .decode import Decoding, TileDecoder
@@ -40,11 +39,11 @@ def decode_latents(
     """Latents of all tiles, (N, C, S, S) each, to pictures, (len * B, 3 or 4, H, W) in [0, 1]."""
     decoding = Decoding(decoder, [canvas.grid] * canvas.images, canvas.blended)
     session = Session(execution, decoding.units * len(latents))
-    decoded, alpha = [], canvas.enlarged_alpha()
+    decoded = []
     for latent in latents:
         rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
         decoding.run(latent, range(canvas.tiles), session, rgb)
-        decoded.append(with_alpha(canvas.colored(canvas.crop(rgb)), alpha))
+        decoded.append(canvas.with_alpha(canvas.colored(canvas.crop(rgb))))
     return torch.cat(decoded)
 
 
