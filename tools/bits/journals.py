@@ -25,6 +25,8 @@ FRAMES = 144  # three segments, as films are cut today
 OPTIONS = ("--scale", "1", "--overlap", "0", "--guidance", "2", "--color-fix", "wavelet")
 FILM = "clip.mkv"
 COMMAND = "varsr_core.batch"
+# Pictures whose results some commits made wrongly, and what later ones know them by.
+MENDED, RULES = ("grey.png", "inner/alpha.png"), "varsr_core/batch/pictures/mended.py"
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,13 @@ def _pictures_and_film(before: Materials, after: Materials, check: Checks) -> No
         shutil.copytree(place / "out", place / copy)
     whole, again, found = run(before, "whole"), run(before, "by_old"), run(after, "by_new")
     print(f"OLD left {pictures} pictures, and {segments} segments of a film")
-    check("pictures that NEW passes over", pictures, found.skipped)
-    check("pictures that NEW restores again", 0, found.todo - 1)
-    check("films that NEW ends", (1, 0), (found.restored, found.failed))
+    knows = [(made.root / RULES).exists() for made in (before, after)]
+    mended = len(MENDED) if knows == [False, True] else 0  # of one tile each
+    check("pictures that NEW passes over", pictures - mended, found.skipped)
+    check("pictures that NEW restores again", mended, found.todo - 1)
+    check("films that NEW ends", (1, 0), (found.restored - mended, found.failed))
     check("tiles of the film that NEW restores beyond those that OLD would", 0,
-          found.tiles - again.tiles)  # fmt: skip
+          found.tiles - again.tiles - mended)  # fmt: skip
     # Else there would have been nothing to keep, and all of the above would say nothing.
     check("some of its tiles were restored before", True, again.tiles < whole.tiles)
     films = [read_film(place / name / FILM) for name in ("by_old", "by_new")]
