@@ -68,7 +68,8 @@ def upscale(
 
     Pictures are worked on a few at a time, so that memory does not grow with their number.
 
-    image:   (B, C, H, W) in [0, 1]; C 1 is repeated to RGB, the alpha of 4 is enlarged apart
+    image:   (B, C, H, W) in [0, 1]; C 1 is repeated to RGB, the alpha of 4 is enlarged apart, and
+             colours that it hides give way to visible ones; what is grey comes back grey
     size:    of the output: its sides divided by the input's, or what OutputSize can say
     seed:    the same seed gives the same picture, whatever the batch; 0 to 2**64 - 1
     mask:    (B or 1, 1, h, w) in [0, 1], of any size: what to restore; the rest is only enlarged
