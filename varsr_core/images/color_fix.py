@@ -119,11 +119,12 @@ def measure(image: Tensor, mode: str, weight: Tensor | None = None, grey: bool =
             count = part.shape[2] * part.shape[3]
             found = torch.var_mean(part, dim=(2, 3), keepdim=True, correction=0)
         else:
-            share = weight[:, :, strip.rows].to(part)
+            # Sums depend on how pixels lie in memory, and hosts lay them out in their own way.
+            share = weight[:, :, strip.rows].to(part).contiguous()
             count = float(share.sum())
             if count == 0:
                 continue
-            found = _weighed_moments(part, share / count)
+            found = _weighed_moments(part.contiguous(), share / count)
         variance, part_mean = (value.cpu().double() for value in found)
         total = pixels + count
         away = part_mean - mean

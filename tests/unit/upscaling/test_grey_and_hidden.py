@@ -73,6 +73,18 @@ def test_staged_or_in_one_the_bits_are_the_same(color_fix, image):
     assert torch.equal(staged(image, 2.0, restorer(), settings), found)
 
 
+@pytest.mark.parametrize("mode", COLOR_MODES)
+@each("image", [GREY, sprite(COLORS), sprite(COLORS, soft=True), COLORS])
+def test_how_pixels_lie_in_memory_changes_no_bit(mode, image):
+    restored = models.picture(66, 80, channels=4 if image.shape[1] == 4 else 3, seed=9)
+
+    def as_hosts_do(values):
+        return values.movedim(1, -1).contiguous().movedim(-1, 1)
+
+    found = match_image_colors(as_hosts_do(restored), as_hosts_do(image), mode)
+    assert torch.equal(found, match_image_colors(restored, image, mode))
+
+
 @pytest.mark.parametrize("color_fix", COLOR_MODES)
 @each("soft", [False, True])
 def test_what_is_hidden_does_not_show(color_fix, soft):
