@@ -20,6 +20,7 @@ from .tiff import PREFIXES, TiffPage, read_deep, tiff_page
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
 PNG_DEPTH = 24  # where a PNG says how many bits a sample has
+MOST_PIXELS = 2**28  # of a picture that Pillow does not judge
 TRANSPOSE = Image.Transpose
 UPRIGHT = {  # EXIF orientation -> what undoes it
     2: TRANSPOSE.FLIP_LEFT_RIGHT,
@@ -132,8 +133,11 @@ def _read(path: Path, size: OutputSize | None) -> DecodedPicture:
 
 
 def _read_deep_tiff(path: Path, page: TiffPage, size: OutputSize | None) -> DecodedPicture:
+    height, width = page.sides
     if size is not None:
-        size.of(*page.sides)
+        size.of(height, width)
+    if height * width > MOST_PIXELS:
+        raise InputError(f"refused as a decompression bomb: it says it has {width}x{height} pixels")
     try:
         image = _opened(path)
     except InputError:  # of a kind that Pillow does not know

@@ -177,7 +177,7 @@ def _planes(path: Path, page: TiffPage, samples: int, planes: int) -> Iterator[n
     pieces = down * across
     offsets = page.all(TILE_OFFSETS if tiled else OFFSETS)
     counts = page.all(TILE_COUNTS if tiled else COUNTS)
-    if not counts and not tiled and page.one(COMPRESSION, 1) == 1:
+    if len(offsets) == pieces * planes and not (counts or tiled) and page.one(COMPRESSION, 1) == 1:
         counts = tuple(2 * columns * samples * min(rows, height - n * rows) for n in range(down))
         counts *= planes
     if not len(offsets) == len(counts) == pieces * planes:
