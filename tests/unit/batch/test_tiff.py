@@ -149,6 +149,8 @@ def test_lab_of_eight_bits_has_its_colours_and_no_alpha(tmp_path):
         (deep(3), {"tags": {259: [50000]}, "tile": (16, 16)}, "50000"),
         (deep(3), {"tags": {339: [2, 2, 2]}}, "unsigned"),
         (deep(3), {"tags": {258: [16, 8, 8]}}, "16, 8, 8"),
+        (deep(1), {"tags": {262: [2]}}, "1 channels"),
+        (deep(3), {"deflate": True, "tags": {256: [2**20], 278: [37]}}, "damaged"),
         (files.pixels(channels=3), {"tags": {262: [9]}}, "this TIFF"),
     ],
 )

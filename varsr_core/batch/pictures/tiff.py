@@ -26,6 +26,7 @@ UNSPECIFIED, PREMULTIPLIED = 0, 1  # meanings of a sample beyond the colours
 INTEGER, FLOAT, UNDEFINED = 1, 3, 4  # formats of samples
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5  # photometric interpretations
 PHOTOMETRICS = {3: "a palette", 4: "a mask", 6: "YCbCr", 8: "CIELAB", 9: "ICC LAB", 10: "ITU LAB"}
+MOST_PACKED = 2000  # bytes that one can stand for; of deflate 1032, of LZW some more
 UNPACKED = {1: "no", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}  # by FFmpeg
 
 
@@ -89,7 +90,7 @@ class TiffPage:
         elif self.one(PREDICTOR, 1) not in (1, 2):
             refusal = f"predictor {self.one(PREDICTOR, 1)}"
         elif self.one(SAMPLES, 1) < self.colors:
-            refusal = "fewer channels than its colours have"
+            refusal = f"{self.one(SAMPLES, 1)} channels"
         if refusal:
             raise InputError(
                 f"16 bits of a TIFF with {refusal} cannot be read; save it as PNG, or as TIFF in "
@@ -185,6 +186,8 @@ def _planes(path: Path, page: TiffPage, samples: int, planes: int) -> Iterator[n
     for offset, count in zip(offsets, counts, strict=True):
         if offset + count > length or not count:
             raise InputError("the file is damaged or truncated: pieces of it are missing")
+    if 2 * rows * columns * samples * len(counts) > MOST_PACKED * sum(counts):
+        raise InputError("the file is damaged: it holds less than the pixels that it speaks of")
     for plane in range(planes):
         part = slice(plane * pieces, (plane + 1) * pieces)
         stacked = rows * pieces if tiled else height
