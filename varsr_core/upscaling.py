@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .images.alpha import enlarge_alpha, with_alpha
 from .images.check import check_pixels
 from .images.color_fix import ColorMode, check_mode, match_colors
 from .images.mask import blend_inside, check_mask, feathered
 from .images.output_size import OutputSize, as_output_size
 from .images.resize import resize
+from .images.seen import alpha_of, is_grey, seen_colors
 from .runtime.device import execution_on
 from .runtime.execution import Execution, Session
 from .tiling.batching import PictureBatch
@@ -66,7 +68,8 @@ def upscale(
 
     Pictures are worked on a few at a time, so that memory does not grow with their number.
 
-    image:   (B, C, H, W) in [0, 1]; C 1 is repeated to RGB, the alpha of 4 is enlarged apart
+    image:   (B, C, H, W) in [0, 1]; C 1 is repeated to RGB, the alpha of 4 is enlarged apart, and
+             colours that it hides give way to visible ones; what is grey comes back grey
     size:    of the output: its sides divided by the input's, or what OutputSize can say
     seed:    the same seed gives the same picture, whatever the batch; 0 to 2**64 - 1
     mask:    (B or 1, 1, h, w) in [0, 1], of any size: what to restore; the rest is only enlarged
@@ -234,11 +237,12 @@ class _Run:
     def _finish(self, picture: _Picture, rgb: Tensor) -> Tensor:
         """(1, 3 or 4, height, width): what was restored, in the colours and the mask asked for."""
         canvas, settings = picture.canvas, self.settings
-        rgb, enlarged = canvas.crop(rgb[None]), canvas.crop(picture.enlarged)
-        rgb = match_colors(rgb, enlarged, settings.color_fix, settings.color_strength)
+        rgb, enlarged = canvas.colored(canvas.crop(rgb[None])), canvas.crop(picture.enlarged)
+        alpha, mode = canvas.enlarged_alpha(), settings.color_fix
+        rgb = match_colors(rgb, enlarged, mode, settings.color_strength, alpha, canvas.grey)
         if picture.mask is not None:
             rgb = blend_inside(rgb, enlarged, picture.mask)
-        return canvas.with_alpha(rgb)
+        return with_alpha(rgb, alpha)
 
 
 def match_image_colors(
@@ -246,11 +250,17 @@ def match_image_colors(
 ) -> Tensor:
     """`match_colors` for pictures with alpha or grey, and a reference of another size.
 
-    image, reference: (B, C, H, W); alpha of `image` passes through, that of `reference` is ignored
+    image, reference: (B, C, H, W); alpha of `image` passes through, and weighs the pixels of both;
+                      that of `reference` does where `image` has none. A grey reference leaves no
+                      colour
     Raises InputError for what is no picture.
     """
     check_pixels(image, "image")
     check_pixels(reference, "reference")
-    rgb, alpha = image[:, :3].expand(-1, 3, -1, -1), image[:, 3:]
-    reference = resize(reference, *image.shape[2:])[:, :3].expand(-1, 3, -1, -1)
-    return torch.cat((match_colors(rgb, reference, mode, strength), alpha), dim=1)
+    size, alpha = image.shape[2:], alpha_of(image)
+    weight = alpha_of(reference) if alpha is None else alpha
+    if alpha is None and weight is not None:
+        weight = enlarge_alpha(weight, *size)
+    rgb, grey = image[:, :3].expand(-1, 3, -1, -1), [is_grey(one) for one in reference.split(1)]
+    reference = resize(seen_colors(reference), *size).expand(-1, 3, -1, -1)
+    return with_alpha(match_colors(rgb, reference, mode, strength, weight, grey), alpha)

@@ -10,9 +10,10 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.fingerprint import Fingerprint
 from .disk import as_bytes, identities, portable, regular_stat
-from .jobs import Job
+from .jobs import Job, Picture
 from .outcome import Outcome
 from .part_files import NAME
+from .pictures.mended import is_mended
 
 VERSION = 2  # 0.1.0 wrote none, which is 0 to SQLite, and is continued
 DAMAGED = ("not a database", "malformed", "unsupported file format")  # what SQLite says of it
@@ -27,6 +28,9 @@ CREATE_WEIGHTS = """CREATE TABLE IF NOT EXISTS weights (
     PRIMARY KEY (fingerprint, layout)
 )"""
 NOTED = "SELECT contents, checked FROM weights WHERE fingerprint = ? AND layout = ?"
+# Behind the stamp of a picture: its result is by the rules of today, or these do not concern it. A
+# result without it is looked into once; see `pictures/mended.py`.
+RULES = " rules 1"
 # Names of results that runs wrote or were about to write: killed in between, a run leaves results
 # that it could not note. Journals of 0.1.0 know only files that are finished.
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -43,11 +47,13 @@ class Journal:
     Raises InputError where the folder cannot be written, another run works on it, or what is there
     is no journal that can be continued.
 
-    new: whether there was none
+    new:      whether there was none
+    outdated: how many results of earlier versions were found that may be wrong
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self.outdated = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(self.path):
@@ -167,7 +173,7 @@ class Journal:
         return found if both or contents == found.contents else found.contents
 
     def is_done(self, job: Job, settings_hash: str) -> bool:
-        """Whether the output is there, from these inputs and settings.
+        """Whether the output is there, from these inputs and settings, and by today's rules.
 
         Inputs of the same size and time count as unchanged; else their content decides.
         """
@@ -182,12 +188,17 @@ class Journal:
         try:
             if Path(job.output).stat().st_size != size:
                 return False
-            stamp = job.stamp()
+            stamp = _ruled(job, job.stamp())
             if stamp == noted and _read(source) == portable(job.source):
                 return True
-            if job.content_hash() != content_hash:
+            # Results of earlier versions lack the mark, and may be the same but for it.
+            same = job.stamp() == noted and _read(source) == portable(job.source)
+            if not same and job.content_hash() != content_hash:
                 return False
         except (InputError, OSError):
+            return False
+        if isinstance(job, Picture) and not noted.endswith(RULES) and is_mended(job):
+            self.outdated += 1
             return False
         self.database.execute(
             "UPDATE files SET stamp = ?, source = ? WHERE name = ?",
@@ -227,12 +238,16 @@ class Journal:
                 _stored(job.name),
                 _stored(job.source),
                 settings_hash,
-                outcome.stamp,
+                _ruled(job, outcome.stamp),
                 outcome.content_hash,
                 outcome.bytes,
                 _stored(outcome.error),
             ),
         )
+
+
+def _ruled(job: Job, stamp: str) -> str:
+    return stamp + RULES if isinstance(job, Picture) else stamp
 
 
 def _is_damaged(error: sqlite3.Error) -> bool:

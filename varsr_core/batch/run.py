@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +23,14 @@ from .part_files import remove_parts
 from .report import Report, WatchFn
 from .results import without_foreign
 from .worker import Worker
+
+logger = logging.getLogger(__name__)
+
+OUTDATED = (
+    "%d results of an earlier version may be wrong and are made again: of grey pictures (tinted), "
+    "of transparent ones (coloured by what is hidden) and of some TIFFs (misread)"
+)
+
 
 Pool = Callable[[Options, Sequence[Task], WatchFn, list[Checkpoint]], Iterator[Outcome]]
 """Does tasks in any order; yields an outcome for each. The list holds the model as this process has
@@ -73,6 +82,8 @@ def run_batch(
         jobs, refused = find_jobs(inputs, naming, known, report.others)
         todo = [job for job in jobs if not journal.is_done(job, settings_hash)]
         skipped = len(jobs) - len(todo)
+        if journal.outdated:
+            logger.warning(OUTDATED, journal.outdated)
         if not overwrite:
             todo, foreign = without_foreign(todo, own, journal.new)
             refused += foreign

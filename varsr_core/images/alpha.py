@@ -42,6 +42,11 @@ def enlarge_alpha(alpha: Tensor, height: int, width: int) -> Tensor:
     return _back_project(alpha, height, width).clamp_(0, 1).to(device)
 
 
+def with_alpha(rgb: Tensor, alpha: Tensor | None) -> Tensor:
+    """(B, 3, H, W), with the alpha (B, 1, H, W) behind it if there is one."""
+    return rgb if alpha is None else torch.cat((rgb, alpha.to(rgb)), dim=1)
+
+
 def _check(alpha: Tensor, height: int, width: int) -> None:
     if alpha.ndim != 4 or alpha.shape[1] != 1 or alpha.numel() == 0:
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .cielab import to_lab, to_lightness, to_rgb
+from .seen import LEAST_WEIGHT, opacity, without_color
 
 ColorMode = Literal["adain", "wavelet", "lab", "none"]
 COLOR_MODES: tuple[str, ...] = get_args(ColorMode)
@@ -43,7 +44,12 @@ def check_mode(mode: str) -> None:
 
 
 def match_colors(
-    image: Tensor, reference: Tensor, mode: ColorMode = "adain", strength: float = 1.0
+    image: Tensor,
+    reference: Tensor,
+    mode: ColorMode = "adain",
+    strength: float = 1.0,
+    alpha: Tensor | None = None,
+    grey: Sequence[bool] = (False,),
 ) -> Tensor:
     """Colours of `reference` on the picture `image`; statistics per picture, never per tile.
 
@@ -53,8 +59,10 @@ def match_colors(
                replaces everything coarse (follows local shifts too), lab does the first to L* and
                the second to a* and b* of CIELAB, none returns the image
     strength:  0 returns the image, 1 the full correction
+    alpha:     (B or 1, 1, H, W): how much a pixel of both counts, or None for all alike
+    grey:      for each reference, or for all, whether the full correction leaves no colour
     returns    (B, 3, H, W) in [0, 1]
-    Memory beside these three is that of a few strips, whatever the height and the batch.
+    Memory beside these is that of a few strips, whatever the height and the batch.
     """
     check_mode(mode)
     if mode == "none" or strength == 0:
@@ -70,14 +78,13 @@ def match_colors(
             "one for all, are expected"
         )
     references = reference.split(1)
-    wanted = [measure(one, mode) for one in references]
+    alphas = [None] if alpha is None else [opacity(one) for one in alpha.split(1)]
     result = image.new_empty(image.shape)
     for index, one in enumerate(image.split(1)):
-        pair = index % len(references)
-        found = measure(one, mode)
+        pair, weight = references[index % len(references)], alphas[index % len(alphas)]
+        matching = _Matching(one, pair, weight, grey[index % len(grey)], mode)
         for strip in strips(*one.shape[2:]):
-            fixed = _fix(one, references[pair], mode, strip, found, wanted[pair])
-            fixed = torch.lerp(one[:, :, strip.rows], fixed, strength)
+            fixed = torch.lerp(one[:, :, strip.rows], matching.fixed(strip), strength)
             result[index, :, strip.rows] = fixed[0].clamp_(0, 1)
     return result
 
@@ -94,8 +101,10 @@ def low_band(image: Tensor) -> Tensor:
     return image
 
 
-def measure(image: Tensor, mode: str) -> Moments:
+def measure(image: Tensor, mode: str, weight: Tensor | None = None, grey: bool = False) -> Moments:
     """What `mode` moves as a whole: RGB, L* / 100 or (wavelet) nothing, of (1, 3, H, W).
+
+    weight: (1, 1, H, W) of the pixels; grey: measures the picture without its colour
 
     Strips are merged pairwise (Chan, Golub and LeVeque 1983), which loses no digits to a sum of
     squares that is large beside the variance.
@@ -104,10 +113,18 @@ def measure(image: Tensor, mode: str) -> Moments:
         return Moments(torch.zeros(1), torch.ones(1))
     pixels, mean, squares = 0, torch.zeros(1), torch.zeros(1)
     for strip in strips(*image.shape[2:]):
-        part = image[:, :, strip.rows]
+        part = _rows(image, strip.rows, grey)
         part = to_lightness(part) / 100 if mode == "lab" else part
-        count = part.shape[2] * part.shape[3]
-        found = torch.var_mean(part, dim=(2, 3), keepdim=True, correction=0)
+        if weight is None:
+            count = part.shape[2] * part.shape[3]
+            found = torch.var_mean(part, dim=(2, 3), keepdim=True, correction=0)
+        else:
+            # Sums depend on how pixels lie in memory, and hosts lay them out in their own way.
+            share = weight[:, :, strip.rows].to(part).contiguous()
+            count = float(share.sum())
+            if count == 0:
+                continue
+            found = _weighed_moments(part.contiguous(), share / count)
         variance, part_mean = (value.cpu().double() for value in found)
         total = pixels + count
         away = part_mean - mean
@@ -131,29 +148,50 @@ def strips(height: int, width: int) -> Iterator[Strip]:
         )
 
 
-def _fix(
-    image: Tensor,
-    reference: Tensor,
-    mode: str,
-    strip: Strip,
-    found: Moments,
-    wanted: Moments,
-) -> Tensor:
-    """(1, 3, rows, W), the corrected rows of one picture; values may leave [0, 1]."""
-    if mode == "adain":
-        return _move(image[:, :, strip.rows], found, wanted)
-    image, reference = image[:, :, strip.around], reference[:, :, strip.around]
-    if mode == "wavelet":
-        # The low band is linear: detail of one on the low band of the other takes one blur.
-        return (image + low_band(reference - image))[:, :, strip.inner]
-    lab = to_lab(image)
-    band = low_band(to_lab(reference)[:, 1:] - lab[:, 1:])
-    lab = lab[:, :, strip.inner]
-    lightness = 100 * _move(lab[:, :1] / 100, found, wanted)
-    return to_rgb(torch.cat((lightness, lab[:, 1:] + band[:, :, strip.inner]), dim=1))
+class _Matching:
+    """One picture and its reference, (1, 3, H, W) each, measured."""
+
+    def __init__(
+        self, image: Tensor, reference: Tensor, weight: Tensor | None, grey: bool, mode: str
+    ) -> None:
+        self.image, self.reference, self.weight = image, reference, weight
+        self.grey, self.mode = grey, mode
+        self.found = measure(image, mode, weight, self.grey)
+        self.wanted = measure(reference, mode, weight)
+
+    def fixed(self, strip: Strip) -> Tensor:
+        """(1, 3, rows, W), the corrected rows; values may leave [0, 1]."""
+        if self.mode == "adain":
+            return self._move(_rows(self.image, strip.rows, self.grey))
+        image = _rows(self.image, strip.around, self.grey)
+        reference = self.reference[:, :, strip.around]
+        if self.mode == "wavelet":
+            # The low band is linear: detail of one on the low band of the other takes one blur.
+            return (image + self._low_band(reference - image, strip))[:, :, strip.inner]
+        lab = to_lab(image)
+        band = self._low_band(to_lab(reference)[:, 1:] - lab[:, 1:], strip)
+        lab = lab[:, :, strip.inner]
+        lightness = 100 * self._move(lab[:, :1] / 100)
+        rgb = to_rgb(torch.cat((lightness, lab[:, 1:] + band[:, :, strip.inner]), dim=1))
+        return without_color(rgb) if self.grey else rgb
+
+    def _low_band(self, difference: Tensor, strip: Strip) -> Tensor:
+        if self.weight is None:
+            return low_band(difference)
+        weight = self.weight[:, :, strip.around].to(difference)
+        return low_band(difference * weight) / low_band(weight).clamp(min=LEAST_WEIGHT)
+
+    def _move(self, values: Tensor) -> Tensor:
+        gain = self.wanted.deviation / self.found.deviation
+        offset = self.wanted.mean - self.found.mean * gain
+        return (values * gain.to(values)).add_(offset.to(values))
 
 
-def _move(values: Tensor, found: Moments, wanted: Moments) -> Tensor:
-    gain = wanted.deviation / found.deviation
-    offset = wanted.mean - found.mean * gain
-    return (values * gain.to(values)).add_(offset.to(values))
+def _rows(image: Tensor, rows: slice, grey: bool) -> Tensor:
+    return without_color(image[:, :, rows]) if grey else image[:, :, rows]
+
+
+def _weighed_moments(values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean of each channel; share: of each pixel, 1 in all"""
+    mean = (values * share).sum(dim=(2, 3), keepdim=True)
+    return ((values - mean).square() * share).sum(dim=(2, 3), keepdim=True), mean

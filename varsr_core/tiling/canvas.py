@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..images.alpha import enlarge_alpha
+from ..images.alpha import enlarge_alpha, with_alpha
 from ..images.check import check_pixels
 from ..images.output_size import OutputSize
 from ..images.resize import pad_reflect, resize
+from ..images.seen import alpha_of, is_grey, seen_colors, without_color
 from .consistency import Tiling, TilingMode
 from .grid import TileGrid
 
@@ -24,6 +25,7 @@ class Canvas:
     grid:          tiles of one picture
     mode:          in which order tiles run, and how they blend
     alpha:         (B, 1, h, w) at the input size, set aside while the model works, or None
+    grey:          for each picture, whether it has no colour, and is to come back without
     """
 
     images: int
@@ -32,6 +34,7 @@ class Canvas:
     grid: TileGrid
     mode: TilingMode = "phased"
     alpha: Tensor | None = None
+    grey: tuple[bool, ...] = ()
 
     @staticmethod
     def of(image: Tensor, size: OutputSize, tile: int, align: int, tiling: Tiling) -> Canvas:
@@ -41,11 +44,12 @@ class Canvas:
         padded = [max(tile, -(-side // align) * align) for side in (height, width)]
         overlap = int(tile * tiling.overlap)
         grid = TileGrid(*padded, tile=tile, overlap=overlap, align=align)
-        return Canvas(image.shape[0], height, width, grid, tiling.mode, _alpha(image))
+        return Canvas(image.shape[0], height, width, grid, tiling.mode, *_kept(image))
 
     def of_one(self, image: Tensor) -> Canvas:
         """That of one picture of the batch, (1, C, h, w)."""
-        return replace(self, images=1, alpha=_alpha(image))
+        alpha, grey = _kept(image)
+        return replace(self, images=1, alpha=alpha, grey=grey)
 
     @property
     def tiles(self) -> int:
@@ -60,22 +64,32 @@ class Canvas:
     def enlarge(self, image: Tensor, reduction: int = 1) -> Tensor:
         """Pictures of the batch, plainly resized and padded: (B, 3, grid height, grid width).
 
+        Pixels that are hidden by alpha take the colours of those that are seen.
+
         reduction: pixels of the output, along a side, for which one is wanted
         """
         height, width = (-(-side // reduction) for side in (self.height, self.width))
         sides = (side // reduction for side in (self.grid.height, self.grid.width))
-        return pad_reflect(resize(image[:, :3].expand(-1, 3, -1, -1), height, width), *sides)
+        return pad_reflect(resize(seen_colors(image).expand(-1, 3, -1, -1), height, width), *sides)
 
     def crop(self, rgb: Tensor) -> Tensor:
         """(..., grid height, grid width) -> (..., height, width)."""
         return rgb[..., : self.height, : self.width]
 
+    def colored(self, rgb: Tensor) -> Tensor:
+        """(B, 3, height, width), without colour where the picture has none."""
+        if not any(self.grey):
+            return rgb
+        pairs = zip(rgb.split(1), self.grey, strict=True)
+        return torch.cat([without_color(one) if grey else one for one, grey in pairs])
+
+    def enlarged_alpha(self) -> Tensor | None:
+        """(B, 1, height, width), if the pictures have one."""
+        return None if self.alpha is None else enlarge_alpha(self.alpha, self.height, self.width)
+
     def with_alpha(self, rgb: Tensor) -> Tensor:
         """The pictures at the output size, with their alpha if they have one."""
-        if self.alpha is None:
-            return rgb
-        alpha = enlarge_alpha(self.alpha, self.height, self.width)
-        return torch.cat((rgb, alpha.to(rgb)), dim=1)
+        return with_alpha(rgb, self.enlarged_alpha())
 
     def output(self, like: Tensor, out: Tensor | None = None) -> Tensor:
         """Where the pictures go: (B, 3, or 4 with alpha, height, width), `out` if it has that shape
@@ -108,5 +122,6 @@ class Canvas:
         return bool((mask[(image, 0, *self.grid.area(index))] > 0).any())
 
 
-def _alpha(image: Tensor) -> Tensor | None:
-    return image[:, 3:] if image.shape[1] == 4 else None
+def _kept(image: Tensor) -> tuple[Tensor | None, tuple[bool, ...]]:
+    """What a picture has, or lacks, and the model does not keep."""
+    return alpha_of(image), tuple(map(is_grey, image.split(1)))

@@ -43,7 +43,7 @@ def decode_latents(
     for latent in latents:
         rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
         decoding.run(latent, range(canvas.tiles), session, rgb)
-        decoded.append(canvas.with_alpha(canvas.crop(rgb)))
+        decoded.append(canvas.with_alpha(canvas.colored(canvas.crop(rgb))))
     return torch.cat(decoded)
 
 

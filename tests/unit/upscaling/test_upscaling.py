@@ -175,8 +175,9 @@ def test_pictures_of_a_batch_keep_their_own_alpha():
     assert torch.equal(found[:, 3:], enlarge_alpha(image[:, 3:], 40, 60))
 
 
-def test_alpha_leaves_the_colours_as_they_are():
-    image = IMAGES["with alpha"]
+def test_alpha_that_hides_nothing_leaves_the_colours_as_they_are():
+    image = IMAGES["with alpha"].clone()
+    image[:, 3] = 1
     found = upscale(image, 2.0, restorer())
     assert torch.equal(found[:, :3], upscale(image[:, :3], 2.0, restorer()))
 

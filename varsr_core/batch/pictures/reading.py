@@ -8,21 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from ...errors import InputError
 from ...images.output_size import OutputSize
 from ..disk import regular_stat
 from ..optional import import_av
+from .metadata import Metadata, read_metadata
+from .tiff import PREFIXES, TiffPage, read_deep, tiff_page
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
-SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-BITS_PER_SAMPLE = 258  # tag of TIFF
 PNG_DEPTH = 24  # where a PNG says how many bits a sample has
-RGB_SPACE = slice(16, 20)  # where a colour profile says what it is for
-KEPT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, make, model, software, time, ...
-STALE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.MakerNote)
+MOST_PIXELS = 2**28  # of a picture that Pillow does not judge
 TRANSPOSE = Image.Transpose
 UPRIGHT = {  # EXIF orientation -> what undoes it
     2: TRANSPOSE.FLIP_LEFT_RIGHT,
@@ -45,19 +43,15 @@ UPRIGHT_ARRAY = {  # the same for arrays (H, W, C)
 
 
 @dataclass(frozen=True)
-class DecodedPicture:
+class DecodedPicture(Metadata):
     """A picture and what its file said about it.
 
     pixels: (1, C, H, W) float32 in [0, 1], C 1, 3 or 4, upright
     deep:   whether the file had 16 bits per sample
-    icc:    colour profile of the RGB values, or empty
-    exif:   without the orientation, which was applied, and without a thumbnail; or empty
     """
 
     pixels: Tensor
     deep: bool = False
-    icc: bytes = b""
-    exif: bytes = b""
 
 
 def read_picture(path: Path, size: OutputSize | None = None) -> DecodedPicture:
@@ -68,11 +62,9 @@ def read_picture(path: Path, size: OutputSize | None = None) -> DecodedPicture:
     if regular_stat(path).st_size == 0:
         raise InputError("the file is empty (0 bytes); copy it again")
     try:
-        with warnings.catch_warnings(), _opened(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if size is not None:
-                size.of(image.height, image.width)
-            return _decoded(path, image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on tags that are not as they should be
+            return _read(path, size)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -88,6 +80,9 @@ def read_picture(path: Path, size: OutputSize | None = None) -> DecodedPicture:
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width, from the start of the file alone. Raises whatever a broken one leads to."""
     regular_stat(path)
+    page = tiff_page(path)
+    if page is not None:
+        return page.sides
     with _opened(path) as image:
         return image.height, image.width
 
@@ -107,49 +102,73 @@ def _opened(path: Path) -> Image.Image:
             with path.open("rb") as file:
                 start = file.read(16)
             raise InputError(
-                f"this is no PNG, JPEG, WebP or TIFF picture: the file begins with {start!r}"
+                "this TIFF is of a kind that is not read; save it in RGB or grey with 8 or 16 bits"
+                if start.startswith(tuple(PREFIXES))
+                else f"this is no PNG, JPEG, WebP or TIFF picture: the file begins with {start!r}"
             ) from None
 
 
-def _decoded(path: Path, image: Image.Image) -> DecodedPicture:
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # cameras put a preview behind a JPEG
-        raise InputError(
-            f"the file holds {frames} pictures; only single ones are restored, split it"
-        )
-    exif = image.getexif()
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    icc = image.info.get("icc_profile") or b""
-    image.load()  # raises for what is cut off, in every format
-    deep = _is_deep(path, image)
-    pixels = _deep_pixels(path, image, orientation) if deep else _pixels(image, orientation)
-    return DecodedPicture(
-        torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous(),
-        deep,
-        icc if icc[RGB_SPACE] == b"RGB " else b"",  # results are RGB whatever the input was
-        _kept(exif),
-    )
+def _read(path: Path, size: OutputSize | None) -> DecodedPicture:
+    page = tiff_page(path)
+    if page is not None:
+        page.check()
+        if page.deep:
+            return _read_deep_tiff(path, page, size)
+    with _opened(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if page is not None:
+            image.seek(page.number)
+        elif frames > 1 and image.format != "MPO":  # cameras put a preview behind a JPEG
+            raise InputError(
+                f"the file holds {frames} pictures; only single ones are restored, split it"
+            )
+        if size is not None:
+            size.of(image.height, image.width)
+        image.getexif()  # while the file is open
+        image.load()  # raises for what is cut off, in every format
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        deep = image.format == "PNG" and _depth_of_png(path) == 16
+        pixels = _deep_png(path, orientation) if deep else _pixels(image, orientation)
+        return DecodedPicture(_as_tensor(pixels), deep, **vars(read_metadata(path, image, page)))
 
 
-def _is_deep(path: Path, image: Image.Image) -> bool:
-    if image.mode in SIXTEEN_BITS:
-        return True
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
-        if max(bits) > 16 or image.mode in ("F", "I"):
-            raise InputError("pixels of 32 bits are not read; convert them to 8 or 16 bits")
-        return max(bits) == 16 and image.mode != "CMYK"  # converted, as ComfyUI does, in 8 bits
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(PNG_DEPTH + 1)[PNG_DEPTH] == 16
-    return False
+def _read_deep_tiff(path: Path, page: TiffPage, size: OutputSize | None) -> DecodedPicture:
+    height, width = page.sides
+    if size is not None:
+        size.of(height, width)
+    if height * width > MOST_PIXELS:
+        raise InputError(f"refused as a decompression bomb: it says it has {width}x{height} pixels")
+    try:
+        image = _opened(path)
+    except InputError:  # of a kind that Pillow does not know
+        metadata = read_metadata(path, None, page)
+    else:
+        with image:
+            image.seek(page.number)
+            metadata = read_metadata(path, image, page)
+    pixels = _upright(read_deep(path, page), page.one(ExifTags.Base.Orientation, 1))
+    return DecodedPicture(_as_tensor(pixels), True, **vars(metadata))
+
+
+def _as_tensor(pixels: np.ndarray) -> Tensor:
+    """(H, W, C) -> (1, C, H, W)"""
+    return torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous()
+
+
+def _depth_of_png(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(PNG_DEPTH + 1)[PNG_DEPTH]
 
 
 def _pixels(image: Image.Image, orientation: int) -> np.ndarray:
     """(H, W, C) float32 in [0, 1]."""
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode == "LAB":  # whose A is no alpha
+        image = image.convert("RGB")
+    elif "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
@@ -157,16 +176,15 @@ def _pixels(image: Image.Image, orientation: int) -> np.ndarray:
     return _as_loaded(pixels.reshape(*pixels.shape[:2], -1))
 
 
-def _deep_pixels(path: Path, image: Image.Image, orientation: int) -> np.ndarray:
+def _deep_png(path: Path, orientation: int) -> np.ndarray:
     """The same of 16 bits, of which Pillow keeps only 8."""
     av = import_av("pictures with 16 bits per channel")
-    decoder = av.CodecContext.create((image.format or "").lower(), "r")
+    decoder = av.CodecContext.create("png", "r")
     try:
         (frame,) = decoder.decode(av.Packet(path.read_bytes()))
     except av.error.FFmpegError as error:
         raise InputError(
-            f"16 bits of this {image.format} cannot be read ({error.strerror}); save it as PNG, or "
-            "as TIFF with LZW, deflate or no compression"
+            f"16 bits of this PNG cannot be read ({error.strerror}); save it again"
         ) from None
     if any(component.is_alpha for component in frame.format.components):
         form = "rgba64le"
@@ -174,7 +192,12 @@ def _deep_pixels(path: Path, image: Image.Image, orientation: int) -> np.ndarray
         form = "gray16le" if len(frame.format.components) == 1 else "rgb48le"
     values = frame.to_ndarray(format=form)
     pixels = values.reshape(*values.shape[:2], -1).astype(np.float32) / 65535.0
-    return _as_loaded(np.ascontiguousarray(UPRIGHT_ARRAY.get(orientation, lambda a: a)(pixels)))
+    return _upright(pixels, orientation)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    turn = UPRIGHT_ARRAY.get(orientation, lambda a: a)
+    return _as_loaded(np.ascontiguousarray(turn(pixels)))
 
 
 def _as_loaded(pixels: np.ndarray) -> np.ndarray:
@@ -182,19 +205,3 @@ def _as_loaded(pixels: np.ndarray) -> np.ndarray:
     if pixels.shape[2] == 4:
         pixels[..., 3] = 1 - (1 - pixels[..., 3])
     return pixels
-
-
-def _kept(exif: Image.Exif) -> bytes:
-    """What is still true of the result: who made it, when, where and with what."""
-    kept = Image.Exif()
-    for tag in KEPT_TAGS:
-        if tag in exif:
-            kept[tag] = exif[tag]
-    for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        said = {tag: value for tag, value in exif.get_ifd(group).items() if tag not in STALE_TAGS}
-        if said:
-            kept.get_ifd(group).update(said)
-    try:
-        return kept.tobytes() if len(kept) else b""
-    except Exception:  # a maker's own tags may be beyond Pillow; the picture is worth more
-        return b""

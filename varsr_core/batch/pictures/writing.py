@@ -7,20 +7,23 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from torch import Tensor
 
 from ...errors import InputError
 from ..output_format import OutputFormat
+from . import tiff
 from .formats import LONGEST_SIDE, PICTURE_FORMATS
+from .metadata import COMMENT_KEY, IPTC_RESOURCE, KEPT_TAGS, XMP_KEY, Metadata, as_written
 from .reading import DecodedPicture
 
 PNG_LEVEL = 4  # of compression, as ComfyUI's Save Image has it
 PNG_COLORS = {3: 2, 4: 6}  # channels -> colour type
-DEFLATE, RGB, UNASSOCIATED_ALPHA = 8, 2, 2  # values of TIFF's tags
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, OFFSETS = 256, 257, 258, 259, 262, 273
-SAMPLES, ROWS, COUNTS, PLANAR, PREDICTOR, EXTRA, PROFILE = 277, 278, 279, 284, 317, 338, 34675
-TEXTS = (270, 271, 272, 306, 315, 33432)  # description, make, model, time, artist, copyright
+DEFLATE, UNASSOCIATED_ALPHA = 8, 2  # values of TIFF's tags
+BYTE, LONG, UNDEFINED = 1, 4, 7  # types of tags
+METRE = 1 / 0.0254  # in inches
+MARKER_BYTES = 65533  # that a JPEG's marker holds
+XMP_MARKER = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def check_writable(form: OutputFormat, suffix: str, channels: int, sides: tuple[int, int]) -> None:
@@ -58,19 +61,73 @@ def write_picture(
 
 
 def _write_8_bits(
-    values: np.ndarray, source: DecodedPicture, path: Path, name: str, quality: int
+    values: np.ndarray, source: Metadata, path: Path, name: str, quality: int
 ) -> None:
     options = {
         "png": {"compress_level": PNG_LEVEL},
         "jpeg": {"quality": quality, "subsampling": 0},
         "webp": {"quality": quality, "lossless": quality == 100, "exact": True},
     }[name]
-    kept = {"icc_profile": source.icc, "exif": source.exif}
+    kept = {"icc_profile": source.icc, "exif": source.exif, "dpi": source.dpi}
+    if name == "png":
+        kept["pnginfo"] = PngImagePlugin.PngInfo()
+        for kind, content in _png_texts(source):
+            kept["pnginfo"].add(kind, content)
+    elif name == "webp":
+        kept |= {"exif": _exif_of_webp(source), "xmp": source.xmp}
+    else:
+        kept |= {"extra": _markers(source), "comment": source.comment.encode()[:MARKER_BYTES]}
+        kept["exif"] = source.exif if len(source.exif) <= MARKER_BYTES else b""
     kept = {key: value for key, value in kept.items() if value}
     Image.fromarray(values).save(path, format=name.upper(), **options, **kept)
 
 
-def _write_png16(values: np.ndarray, source: DecodedPicture, path: Path) -> None:
+def _markers(source: Metadata) -> bytes:
+    """tiff.XMP and tiff.IPTC as a JPEG holds them, unless they are too long for it."""
+    contents = []
+    if source.xmp:
+        contents.append((b"\xff\xe1", XMP_MARKER + source.xmp))
+    if source.iptc:
+        size = struct.pack(">I", len(source.iptc))
+        head = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">H", IPTC_RESOURCE) + bytes(2) + size
+        contents.append((b"\xff\xed", head + source.iptc + bytes(len(source.iptc) % 2)))
+    return b"".join(
+        marker + struct.pack(">H", 2 + len(content)) + content
+        for marker, content in contents
+        if len(content) <= MARKER_BYTES
+    )
+
+
+def _exif_of_webp(source: Metadata) -> bytes:
+    """With what a WebP holds nowhere else."""
+    exif = Image.Exif()
+    exif.load(source.exif)
+    exif.update({tag: as_written(exif[tag]) for tag in exif if tag in KEPT_TAGS})
+    exif.update(_resolution(source))
+    if source.comment and tiff.DESCRIPTION not in exif:
+        exif[tiff.DESCRIPTION] = source.comment.encode()
+    return exif.tobytes() if len(exif) else source.exif
+
+
+def _resolution(source: Metadata) -> dict[int, float]:
+    """Tags of TIFF and EXIF."""
+    if source.dpi is None:
+        return {}
+    tags = (tiff.X_RESOLUTION, tiff.Y_RESOLUTION, tiff.RESOLUTION_UNIT)
+    return dict(zip(tags, (*source.dpi, 2), strict=True))
+
+
+def _png_texts(source: Metadata) -> list[tuple[bytes, bytes]]:
+    """Chunks of text, tiff.XMP among them."""
+    texts = list(source.texts)
+    keys = {content.split(b"\0", 1)[0] for _, content in texts}
+    for key, text in ((XMP_KEY, source.xmp), (COMMENT_KEY, source.comment.encode())):
+        if text and key.encode() not in keys:
+            texts.append((b"iTXt", key.encode() + bytes(5) + text))  # not compressed, no language
+    return texts
+
+
+def _write_png16(values: np.ndarray, source: Metadata, path: Path) -> None:
     """Pillow writes no PNG of 16 bits and more than one channel."""
     height, width, channels = values.shape
     rows = np.ascontiguousarray(values.astype(">u2")).view(np.uint8).reshape(height, -1)
@@ -82,8 +139,12 @@ def _write_png16(values: np.ndarray, source: DecodedPicture, path: Path) -> None
     chunks = [(b"IHDR", header)]
     if source.icc:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(source.icc)))
+    if source.dpi:
+        per_metre = [round(value * METRE) for value in source.dpi]
+        chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
     if source.exif:
         chunks.append((b"eXIf", source.exif.removeprefix(b"Exif\0\0")))
+    chunks += _png_texts(source)
     chunks += [(b"IDAT", zlib.compress(filtered.data, PNG_LEVEL)), (b"IEND", b"")]
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
@@ -92,34 +153,39 @@ def _write_png16(values: np.ndarray, source: DecodedPicture, path: Path) -> None
             file.write(struct.pack(">I", zlib.crc32(kind + data)))
 
 
-def _write_tiff(values: np.ndarray, source: DecodedPicture, path: Path) -> None:
+def _write_tiff(values: np.ndarray, source: Metadata, path: Path) -> None:
     """One strip, deflated; of 8 or 16 bits, which Pillow writes for grey alone."""
     height, width, channels = values.shape
     differences = values.copy()
     differences[:, 1:] -= values[:, :-1]  # TIFF's horizontal predictor, modulo 2**bits
     strip = zlib.compress(differences.astype(values.dtype.newbyteorder("<")).data, PNG_LEVEL)
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    tags[WIDTH], tags[HEIGHT], tags[ROWS] = width, height, height
-    tags[BITS] = (8 * values.itemsize,) * channels
-    tags[SAMPLES], tags[PLANAR] = channels, 1
-    tags[COMPRESSION], tags[PREDICTOR], tags[PHOTOMETRIC] = DEFLATE, 2, RGB
+    tags[tiff.WIDTH], tags[tiff.HEIGHT], tags[tiff.ROWS] = width, height, height
+    tags[tiff.BITS] = (8 * values.itemsize,) * channels
+    tags[tiff.SAMPLES], tags[tiff.PLANAR] = channels, 1
+    tags[tiff.COMPRESSION], tags[tiff.PREDICTOR] = DEFLATE, 2
+    tags[tiff.PHOTOMETRIC] = tiff.RGB
     if channels == 4:
-        tags[EXTRA] = UNASSOCIATED_ALPHA
-    if source.icc:
-        tags.tagtype[PROFILE] = 7  # bytes
-        tags[PROFILE] = source.icc
-    for tag, text in _texts(source.exif).items():
-        tags[tag] = text
-    tags[OFFSETS], tags[COUNTS] = 0, len(strip)  # counted from the end of the tags
+        tags[tiff.EXTRA] = UNASSOCIATED_ALPHA
+    for tag, content in (
+        (tiff.PROFILE, source.icc), (tiff.XMP, source.xmp), (tiff.IPTC, source.iptc)
+    ):  # fmt: skip
+        if content:
+            tags.tagtype[tag] = BYTE if tag == tiff.XMP else UNDEFINED
+            tags[tag] = content
+    for tag, value in _resolution(source).items():
+        tags[tag] = value
+    said = Image.Exif()
+    said.load(source.exif)
+    texts = {tag: as_written(said[tag]) for tag in KEPT_TAGS if isinstance(said.get(tag), str)}
+    for tag, text in {tiff.DESCRIPTION: source.comment.encode(), **texts}.items():
+        if text:
+            tags[tag] = text
+    for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if inner := said.get_ifd(group):
+            tags.tagtype[group] = LONG
+            tags[group] = inner
+    tags[tiff.OFFSETS], tags[tiff.COUNTS] = 0, len(strip)  # counted from the end of the tags
     with path.open("wb") as file:
         tags.save(file)
         file.write(strip)
-
-
-def _texts(exif: bytes) -> dict[int, str]:
-    """What a TIFF says in tags of its own."""
-    if not exif:
-        return {}
-    read = Image.Exif()
-    read.load(exif)
-    return {tag: read[tag] for tag in TEXTS if isinstance(read.get(tag), str)}
