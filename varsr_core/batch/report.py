@@ -157,6 +157,8 @@ class BarReport(Report):
     def say_file(self, job: Job, outcome: Outcome) -> None:
         if outcome.error:
             logger.error("%s: %s", printable(job.source), printable(outcome.error))
+        elif outcome.notes:
+            logger.info("%s: %s", printable(job.source), printable("; ".join(outcome.notes)))
 
     def say_progress(self) -> None:
         self.bar.set_description_str(f"{self.files} of {self.todo} files, ", refresh=False)
@@ -196,6 +198,7 @@ class JSONReport(Report):
             source=portable(job.source),
             output=portable(job.output),
             error=portable(outcome.error) or None,
+            notes=[portable(note) for note in outcome.notes],
             input_hash=outcome.content_hash or None,
             tiles=outcome.tiles,
             seconds=round(outcome.seconds, 3),
