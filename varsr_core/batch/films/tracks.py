@@ -18,6 +18,7 @@ ATTACHED = 0x400  # what a stream is for: a cover picture
 # Tags of the muxers, which write their own, or of programs that counted the old stream's bytes.
 OWN_TAGS = ("encoder", "duration", "bps", "number_of_", "_statistics", "vendor_id", "handler_name")
 DISCARDED = 48  # tracks that a demuxer has read by itself: chapters
+EMPTY_TEXT_BYTES = 2  # its length, which is 0
 NAMES = {"audio": "sound", "video": "moving picture", "subtitle": "subtitles"}
 MIMETYPES = {"mjpeg": "image/jpeg", "png": "image/png"}
 
@@ -111,9 +112,11 @@ class Tracks:
 
     def _copy(self, stream: Any) -> Any:
         made = self.target.add_stream_from_template(stream, opaque=True)
+        # Gaps between subtitles are packets in MP4 and MOV, and written by the muxer.
+        least = 1 + EMPTY_TEXT_BYTES * (stream.name == "mov_text")
 
         def packets(packet: Any) -> Iterator[Any]:
-            if packet.dts is not None or packet.size:
+            if packet.size >= least:
                 packet.stream = made
                 yield packet
 
