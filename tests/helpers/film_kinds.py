@@ -74,7 +74,7 @@ def save_interlaced(path, frames=8, codec="mpeg2video", **context):
     return save(path, frames, codec, options=options, pixels=combed, **context)
 
 
-def save_resizing(path, frames=12, sizes=((12, 16), (24, 32)), change=6):
+def save_resizing(path, frames=12, sizes=((12, 16), (24, 32)), change=7):
     """Motion JPEG, of which every frame says its size."""
     with av.open(str(path), "w") as target:
         video = target.add_stream("mjpeg", rate=films.RATE)

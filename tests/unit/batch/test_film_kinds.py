@@ -112,8 +112,10 @@ def test_films_are_turned_and_mirrored_as_players_show_them(tmp_path, run, suffi
         for y in range(height):
             for x in range(width):  # where the matrix puts it, moved into the picture
                 across, down = a * x + c * y, b * x + d * y
-                wanted[down if b + d > 0 else down - 1 + len(wanted),
-                       across if a + c > 0 else across - 1 + wanted.shape[1]] = given[y, x]
+                wanted[
+                    down if b + d > 0 else down - 1 + len(wanted),
+                    across if a + c > 0 else across - 1 + wanted.shape[1],
+                ] = given[y, x]
         assert np.abs(shrunk(frame) - wanted).mean() < CLOSE
     with av.open(event["output"]) as film:
         video = film.streams.video[0]
@@ -122,7 +124,9 @@ def test_films_are_turned_and_mirrored_as_players_show_them(tmp_path, run, suffi
 
 
 @pytest.mark.parametrize("together", [1, 3])
-@pytest.mark.parametrize("sizes", [((12, 16), (24, 32)), ((24, 32), (12, 16)), ((12, 16), (16, 12))])
+@pytest.mark.parametrize(
+    "sizes", [((12, 16), (24, 32)), ((24, 32), (12, 16)), ((12, 16), (16, 12))]
+)
 def test_frames_of_another_size_are_scaled_to_the_first(tmp_path, run, sizes, together):
     source = kinds.save_resizing(tmp_path / "c.mkv", sizes=sizes)
     event = run(source, "--together", together)
@@ -167,7 +171,8 @@ def rgba(number):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "pix_fmt"), [(".mov", "prores_ks", "yuva444p10le"), (".mkv", "ffv1", "bgra")]
+    ("suffix", "codec", "pix_fmt"),
+    [(".mov", "prores_ks", "yuva444p10le"), (".mkv", "ffv1", "bgra")],
 )
 def test_alpha_is_kept_by_codecs_that_can_and_told_of_others(tmp_path, run, suffix, codec, pix_fmt):
     source = kinds.save(tmp_path / f"c{suffix}", 3, codec, pix_fmt, pixels=rgba, form="rgba")
@@ -215,9 +220,7 @@ def test_codecs_that_a_container_cannot_hold_are_refused(tmp_path, run, suffix, 
 
 
 @pytest.mark.parametrize("kind", ["rgb", "lies", "interlaced"])
-def test_half_of_such_a_film_by_an_earlier_version_is_begun_anew(
-    tmp_path, run, monkeypatch, kind
-):
+def test_half_of_such_a_film_by_an_earlier_version_is_begun_anew(tmp_path, run, monkeypatch, kind):
     monkeypatch.setattr(film_plan, "SEGMENT_FRAMES", 12)
     monkeypatch.setattr(unfinished, "SEGMENT_FRAMES", 12)
     if kind == "rgb":
