@@ -174,7 +174,7 @@ def rgba(number):
     ("suffix", "codec", "pix_fmt"),
     [(".mov", "prores_ks", "yuva444p10le"), (".mkv", "ffv1", "bgra")],
 )
-def test_alpha_is_kept_by_codecs_that_can_and_told_of_others(tmp_path, run, suffix, codec, pix_fmt):
+def test_alpha_is_kept_where_it_can_be_and_else_told(tmp_path, run, suffix, codec, pix_fmt):
     source = kinds.save(tmp_path / f"c{suffix}", 3, codec, pix_fmt, pixels=rgba, form="rgba")
     event = run(source, "--video-codec", codec)
     assert event["notes"] == []
