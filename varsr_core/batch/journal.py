@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .disk import as_bytes, identities, portable, regular_stat
-from .jobs import Job
+from .jobs import Film, Job
 from .outcome import Outcome
 from .part_files import NAME
 
@@ -20,6 +20,8 @@ CREATE = """CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, source TEXT NOT NULL, settings TEXT NOT NULL, stamp TEXT NOT NULL,
     content_hash TEXT NOT NULL, bytes INTEGER NOT NULL, error TEXT NOT NULL
 )"""
+# Behind the stamp of a film: its result is by the rules of today, or these do not concern it.
+RULES = " rules 1"
 # Names of results that runs wrote or were about to write: killed in between, a run leaves results
 # that it could not note. Journals of 0.1.0 know only files that are finished.
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -36,11 +38,13 @@ class Journal:
     Raises InputError where the folder cannot be written, another run works on it, or what is there
     is no journal that can be continued.
 
-    new: whether there was none
+    new:      whether there was none
+    unmarked: films that are done, maybe by other rules than today's
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self.unmarked: list[Film] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(self.path):
@@ -159,17 +163,26 @@ class Journal:
             if Path(job.output).stat().st_size != size:
                 return False
             stamp = job.stamp()
-            if stamp == noted and _read(source) == portable(job.source):
-                return True
-            if job.content_hash() != content_hash:
+            same = stamp == noted.removesuffix(RULES) and _read(source) == portable(job.source)
+            if not same and job.content_hash() != content_hash:
                 return False
         except (InputError, OSError):
             return False
+        if isinstance(job, Film) and not noted.endswith(RULES):
+            self.unmarked.append(job)
+        if not same:
+            self._note(job, stamp + RULES * noted.endswith(RULES))
+        return True
+
+    def mark(self, film: Film) -> None:
+        """Notes that today's rules do not concern a film that is done."""
+        self._note(film, film.stamp() + RULES)
+
+    def _note(self, job: Job, stamp: str) -> None:
         self.database.execute(
             "UPDATE files SET stamp = ?, source = ? WHERE name = ?",
             (stamp, _stored(job.source), _stored(job.name)),
         )
-        return True
 
     def begin(self, jobs: Iterable[Job]) -> None:
         """Notes results that may be written from now on."""
@@ -203,7 +216,7 @@ class Journal:
                 _stored(job.name),
                 _stored(job.source),
                 settings_hash,
-                outcome.stamp,
+                outcome.stamp + RULES * isinstance(job, Film),
                 outcome.content_hash,
                 outcome.bytes,
                 _stored(outcome.error),

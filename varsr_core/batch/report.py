@@ -106,6 +106,10 @@ class Report(ABC):
         self.say_progress()
 
     @abstractmethod
+    def doubtful(self, film: Film, kind: str) -> None:
+        """The result of an earlier version is there and may be wrong; kind: of the film."""
+
+    @abstractmethod
     def end(self) -> None:
         """The run is over, for whatever reason."""
 
@@ -160,6 +164,14 @@ class BarReport(Report):
         elif outcome.notes:
             logger.info("%s: %s", printable(job.source), printable("; ".join(outcome.notes)))
 
+    def doubtful(self, film: Film, kind: str) -> None:
+        logger.warning(
+            "%s may be wrong: the film is %s, which earlier versions did not know; delete the "
+            "result to have it made again",
+            printable(film.output),
+            kind,
+        )
+
     def say_progress(self) -> None:
         self.bar.set_description_str(f"{self.files} of {self.todo} files, ", refresh=False)
         shown = f"{self.tiles:.0f} tiles, {self.speed:.2f} tiles/s"
@@ -203,6 +215,10 @@ class JSONReport(Report):
             tiles=outcome.tiles,
             seconds=round(outcome.seconds, 3),
         )
+
+    def doubtful(self, film: Film, kind: str) -> None:
+        source, output = portable(film.source), portable(film.output)
+        self._say("doubtful", source=source, output=output, kind=kind)
 
     def say_progress(self) -> None:
         if time.monotonic() < self.next:

@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..errors import InputError
+from .films.look import look_at
 from .films.unfinished import UnfinishedFilms
 from .inputs import find_jobs
 from .jobs import Film, Job, Picture, Task
@@ -15,7 +17,7 @@ from .journal import Journal
 from .model import read_model
 from .naming import Naming
 from .options import Options
-from .outcome import Outcome, failed
+from .outcome import Outcome, attempt, failed
 from .part_files import remove_parts
 from .report import Report, WatchFn
 from .results import without_foreign
@@ -73,6 +75,7 @@ def run_batch(
         report.start(len(todo) + len(refused), skipped)
         run = _Run(settings_hash, films, journal, report)
         try:
+            _name_doubtful(journal, options, report)
             for job, error in refused:
                 report.file(job, failed(Outcome(job.name), error))
             run.restore(options, todo, pool)
@@ -87,6 +90,19 @@ def run_batch(
             journal.end(todo)
         journal.close()
     return Result(len(todo) - run.failed, skipped, len(refused) + run.failed)
+
+
+def _name_doubtful(journal: Journal, options: Options, report: Report) -> None:
+    """Results of earlier versions that may be wrong are told of in every run; what they were made
+    from is looked at, and others not again."""
+    for film in journal.unmarked:
+        look = attempt(Outcome(film.name), partial(look_at, film, options))
+        if isinstance(look, Outcome):  # it can no longer be looked at
+            continue
+        if look.mended:
+            report.doubtful(film, ", ".join(look.mended))
+        else:
+            journal.mark(film)
 
 
 class _Run:

@@ -1,5 +1,6 @@
 """Kinds of films that were restored wrongly once: what they look like is what players show."""
 
+import sqlite3
 from fractions import Fraction
 
 import av
@@ -14,6 +15,7 @@ from varsr_core.batch.films import plan as film_plan
 from varsr_core.batch.films import unfinished
 from varsr_core.batch.films.look import Look
 from varsr_core.batch.films.unfinished import SEGMENTS
+from varsr_core.batch.journal import NAME
 from varsr_core.batch.model import Model
 
 CLOSE = 3  # levels of 255
@@ -47,7 +49,9 @@ def run(tmp_path, micro_file, capsys, monkeypatch):
         arguments = ("--model", micro_file, *files.QUICK, "--json", *options)
         capsys.readouterr()
         assert files.command(source, tmp_path / output, *arguments) == code
-        found = files.events(capsys.readouterr().out, "file")
+        output = capsys.readouterr().out
+        done.events = lambda kind: files.events(output, kind)
+        found = files.events(output, "file")
         return found[0] if found else None
 
     return done
@@ -251,3 +255,30 @@ def test_half_of_such_a_film_by_an_earlier_version_is_begun_anew(tmp_path, run, 
     assert not old.exists()
     run(source)
     assert files.left_behind(tmp_path / "out") == []
+
+
+def test_results_of_earlier_versions_are_named_where_they_may_be_wrong(tmp_path, run):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    kinds.save_interlaced(folder / "woven.mkv", 4)
+    kinds.save(folder / "plain.mkv", 4)
+    run(folder)
+    before = files.hashes(tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / NAME) as journal:  # as they noted it
+        journal.execute("UPDATE files SET stamp = replace(stamp, ' rules 1', '')")
+    journal.close()
+    for unmarked in (["plain.mkv", "woven.mkv"], ["woven.mkv"]):
+        with sqlite3.connect(tmp_path / "out" / NAME) as journal:
+            found = journal.execute("SELECT name FROM files WHERE stamp NOT LIKE '%rules 1'")
+            assert sorted(name for (name,) in found) == unmarked
+        journal.close()
+        assert run(folder) is None
+        (named,) = run.events("doubtful")
+        assert named["output"].endswith("woven.mkv")
+        assert "interlaced" in named["kind"]
+    assert files.hashes(tmp_path / "out") == before
+    (tmp_path / "out" / "woven.mkv").unlink()
+    run(folder)
+    assert files.hashes(tmp_path / "out") == before
+    run(folder)
+    assert run.events("doubtful") == []

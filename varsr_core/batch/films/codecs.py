@@ -19,6 +19,7 @@ from .pixels import has_alpha, is_deep
 # x264's code for AVX-512 encodes frames of some sizes (48x64 pixels for one) differently every
 # time; its code for AVX2 does not.
 AVX_512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+REPEATABLE = {"asm": "avx2"} if AVX_512 else {}
 DEFAULT, DEFAULT_OF = "libx264", {"webm": "libvpx-vp9"}
 MASTERING, LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
 CHROMA_STEPS, LIGHT_STEPS = 50_000, 10_000  # of one, and of one candela per square metre
@@ -84,9 +85,7 @@ def _levels(mastering: Mastering) -> str:
 
 
 def _x264(crf: int, mastering: Mastering) -> dict[str, str]:
-    said = _parameters(
-        asm="avx2" if AVX_512 else "", mastering_display=mastering.display, cll=_levels(mastering)
-    )
+    said = _parameters(**REPEATABLE, mastering_display=mastering.display, cll=_levels(mastering))
     return {"crf": str(crf)} | ({"x264-params": said} if said else {})
 
 
