@@ -37,8 +37,8 @@ Exit code: 0 all is done, 1 some files failed, 2 nothing could be done or the ru
 130 stopped by Ctrl-C, 141 nobody reads the report any longer.
 """
 FILMS = """\
-The result is of the kind that the film is, .avi becomes .mkv. What is converted or left out is told
-in a line, and in the field notes of --json:
+The result is of the kind that the film is, whatever its name says; AVI becomes Matroska. What is
+converted or left out is told in a line, and in the field notes of --json:
 
                                   .mp4        .mov        .mkv   .webm
   sound                           c           c           c      c

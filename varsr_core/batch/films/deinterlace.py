@@ -12,7 +12,10 @@ FILTER = "bwdif"
 BEFORE = 2  # frames that the filter must have seen before one comes out as in the whole film
 TOP_FIRST, BOTTOM_FIRST = (2, 5), (3, 4)  # field orders of FFmpeg, by which field is shown first
 # Codecs whose frames themselves say whether they are interlaced.
-FLAGGING = ("h264", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3", "prores", "dvvideo", "hevc")
+FLAGGING = {
+    "dnxhd", "dvvideo", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vc1",
+    "wmv3",
+}  # fmt: skip
 
 
 def field_order(video: Any) -> str | None:

@@ -60,7 +60,7 @@ class FilmEncoder:
         context.colorspace, context.color_range = self.space, self.range
         context.color_primaries = video.codec_context.color_primaries
         context.color_trc = video.codec_context.color_trc
-        if woven and options.form.deinterlaces:
+        if woven and options.form.deinterlaces and hasattr(context, "field_order"):
             context.field_order = PROGRESSIVE
         if self.codec.name == "libx265" and target.format.name in TAGGED:
             context.codec_tag = HEVC_TAG

@@ -17,7 +17,7 @@ from .codecs import Mastering, VideoCodec, codec_for
 from .containers import lies, result_of
 from .join import open_result
 from .pixels import Turn, carried, coded_as_rgb, has_alpha
-from .reader import STILL, FilmReader, input_errors
+from .reader import STILL, FilmReader, input_errors, purposes
 from .tracks import Tracks
 
 RULE = 1  # of how such films are restored that earlier versions restored wrongly
@@ -58,7 +58,7 @@ def look_at(film: Film, options: Options) -> Look:
         "interlaced": woven and options.form.deinterlaces,
         "of high dynamic range": codec.mastering and Mastering.of(reader.first) != Mastering(),
         "with a cover picture before its frames": bool(
-            reader.source.streams.video[0].disposition & STILL
+            purposes(reader.source.streams.video[0]) & STILL
         ),
         "of another kind than its name says": lies(path),
     }
@@ -103,9 +103,10 @@ def _size(frame: Any) -> tuple[int, int]:
 
 def _not_held(reader: FilmReader, codec: VideoCodec) -> Iterator[str]:
     """What the frames hold and the codec does not."""
-    unseen = reader.video.metadata.get("alpha_mode") == "1"  # FFmpeg's decoders leave it out
-    if unseen or (has_alpha(reader.first) and not codec.alpha):
-        yield f"alpha left out, which {codec.name} cannot hold; ffv1 and prores_ks can"
+    if has_alpha(reader.first) and not codec.alpha:
+        yield f"alpha left out, which {codec.name} cannot hold"
+    if reader.video.metadata.get("alpha_mode") == "1":
+        yield "alpha left out, which FFmpeg's decoders of VP8 and VP9 do not give"
     mastering = Mastering.of(reader.first)
     if mastering != Mastering() and not codec.mastering:
         yield f"mastering display and light level left out, which {codec.name} cannot hold"

@@ -70,7 +70,12 @@ def open_film(path: str) -> Any:
 def moving_picture(source: Any) -> Any:
     """The first stream of frames that is no cover picture and no row of thumbnails, or None."""
     streams = source.streams.video
-    return next((stream for stream in streams if not stream.disposition & STILL), None)
+    return next((stream for stream in streams if not purposes(stream) & STILL), None)
+
+
+def purposes(stream: Any) -> int:
+    """What a stream is for, as FFmpeg's flags; of PyAV before 15 they are no numbers."""
+    return getattr(stream.disposition, "value", stream.disposition)
 
 
 class FilmReader:

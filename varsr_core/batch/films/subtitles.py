@@ -12,8 +12,9 @@ MILLISECONDS = 1000
 
 
 def can_be_converted(source: Any) -> bool:
-    """Whether they are text: pictures would have to be read."""
-    return source.codec_context is not None and source.codec_context.codec.text_sub
+    """Whether they are text, not pictures; PyAV before 16 converts none."""
+    context = source.codec_context
+    return hasattr(context, "encode_subtitle") and context.codec.text_sub
 
 
 class ConvertedSubtitles:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..optional import import_av
-from .reader import METADATA_ERRORS, moving_picture, open_film
+from .reader import METADATA_ERRORS, moving_picture, open_film, purposes
 from .sound import CODEC_OF, ConvertedSound
 from .subtitles import CODEC_OF as TEXT_CODEC_OF
 from .subtitles import ConvertedSubtitles, can_be_converted
@@ -41,6 +41,7 @@ class Tracks:
         self.source, self.target, self.audio = source, target, audio
         self.container = target.format.name
         self.notes: list[str] = []
+        self.unable: set[str] = set()  # what this version of PyAV is too old for
         self.by_index: dict[int, Callable[[Any], Iterator[Any]]] = {}
         shown = moving_picture(source)
         for stream in source.streams:
@@ -48,6 +49,11 @@ class Tracks:
             if made is not None:
                 self._describe(stream, made)
         self._add_chapters()
+        if self.unable:
+            version = import_av("films").__version__
+            self.notes.append(
+                f"{', '.join(sorted(self.unable))} left out, which PyAV {version} cannot write"
+            )
 
     @property
     def streams(self) -> list[Any]:
@@ -63,10 +69,13 @@ class Tracks:
         kind = stream.type
         if kind == "audio":
             return self._add_sound(stream)
+        if not hasattr(self.target, "add_attachment"):  # such a PyAV crashes on other tracks
+            self.unable.add(f"{NAMES.get(kind, kind)} beside the film")
+            return None
         if kind == "subtitle" and not fits(stream, self.container) and can_be_converted(stream):
             self._note(stream, f"converted to {TEXT_CODEC_OF[self.container]}")
             return self._convert(stream, ConvertedSubtitles)
-        if kind == "video" and stream.disposition & ATTACHED:
+        if kind == "video" and purposes(stream) & ATTACHED:
             return self._add_cover(stream)
         if kind == "data" and _made_anew(stream):
             return None
@@ -100,7 +109,7 @@ class Tracks:
         name = getattr(stream.codec_context, "name", "")
         if self.container == "mp4" and fits(stream, self.container):
             return self._copy(stream)
-        if self.container != "matroska" or not hasattr(self.target, "add_attachment"):
+        if self.container != "matroska":
             self._note(stream, "left out")
             return None
         with open_film(self.source.name) as again:
@@ -135,16 +144,20 @@ class Tracks:
             if not name.lower().startswith(OWN_TAGS):
                 made.metadata["title" if name == "name" else name] = value
         if stream.type != "attachment" and made.type != "attachment":
-            made.disposition = stream.disposition
+            try:
+                made.disposition = stream.disposition
+            except (AttributeError, TypeError):
+                self.unable.add("default and forced flags")
 
     def _add_chapters(self) -> None:
-        chapters = self.source.chapters() if hasattr(self.source, "chapters") else []
-        if chapters and hasattr(self.target, "set_chapters"):
+        if not hasattr(self.target, "set_chapters"):
+            self.unable.add("chapters")
+        elif chapters := self.source.chapters():
             self.target.set_chapters(chapters)
 
     def _note(self, stream: Any, what: str) -> None:
         kind = NAMES.get(stream.type, stream.type)
-        if stream.type == "video" and stream.disposition & ATTACHED:
+        if stream.type == "video" and purposes(stream) & ATTACHED:
             kind = "cover picture"
         codec = getattr(stream.codec_context, "name", None)
         title = stream.metadata.get("title") or stream.metadata.get("filename")
@@ -158,9 +171,10 @@ def fits(stream: Any, container: str) -> bool:
     target = av.open(io.BytesIO(), "w", format=container, metadata_errors=METADATA_ERRORS)
     try:
         made = target.add_stream_from_template(stream, opaque=True)
-        made.disposition = stream.disposition
+        with suppress(AttributeError, TypeError):  # PyAV before 15
+            made.disposition = stream.disposition
         target.start_encoding()
-    except (av.error.FFmpegError, ValueError):
+    except (av.error.FFmpegError, ValueError, AttributeError):  # the last for what has no codec
         return False
     finally:
         with suppress(av.error.FFmpegError):  # nothing is in it
