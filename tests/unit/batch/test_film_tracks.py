@@ -10,6 +10,7 @@ from helpers import film_kinds as kinds
 from varsr_core.batch.__main__ import INTERRUPTED, SOME_FAILED
 from varsr_core.batch.films import plan as film_plan
 from varsr_core.batch.films import unfinished
+from varsr_core.batch.films.sound import ConvertedSound
 from varsr_core.batch.model import Model
 
 SUFFIXES = list(kinds.SUBTITLES)
@@ -136,6 +137,51 @@ def test_sound_that_mp4_cannot_hold_is_converted(tmp_path, run):
     (given, start), (found, begun) = heard(source), heard(event["output"])
     assert abs(start - begun) < 0.14  # AAC begins with a packet of its own
     assert abs(given.shape[1] - found.shape[1]) < 2100
+
+
+def test_sound_may_change(tmp_path, run):
+    """As in what was cut from broadcasts: another rate and layout."""
+    source = tmp_path / "c.webm"
+    with av.open(str(source), "w", format="matroska") as target:
+        video = target.add_stream("libx264", rate=films.RATE)
+        video.height, video.width, video.pix_fmt = 12, 16, "yuv420p"
+        sound = target.add_stream("mp2", rate=48_000)
+        for number in range(8):
+            frame = av.VideoFrame.from_ndarray(kinds.colors(number), format="rgb24")
+            frame.pts = number
+            target.mux(video.encode(frame))
+        target.mux(video.encode(None))
+        for begin, rate, layout in ((0, 48_000, "stereo"), (1000, 32_000, "mono")):
+            encoder = av.CodecContext.create("mp2", "w")
+            encoder.sample_rate, encoder.layout, encoder.format = rate, layout, "s16"
+            resampler = av.AudioResampler("s16", layout, rate)
+            packets = []
+            for number in range(4):
+                for one in resampler.resample(films.tone(number)):
+                    packets += encoder.encode(one)
+            for number, packet in enumerate(packets):
+                copy = av.Packet(bytes(packet))
+                copy.stream, copy.time_base = sound, kinds.MS
+                copy.pts = copy.dts = begin + number * 1152 * 1000 // rate
+                target.mux(copy)
+    event = run(source)
+    assert event["notes"][0].endswith("opus")
+    samples, _ = heard(event["output"])
+    assert samples.shape[1] > 1.6 * 48_000
+    assert films.shown(event["output"])[0] == films.shown(source)[0]
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "c.mkv", "c.webm"])
+def test_sound_whose_times_go_back_is_converted(tmp_path, name):
+    source = save_sound(tmp_path / "source.mkv", "mp2")
+    container = {"mkv": "matroska"}.get(name[2:], name[2:])
+    with av.open(str(source)) as given, av.open(str(tmp_path / name), "w", container) as target:
+        converted = ConvertedSound(given.streams.audio[0], target)
+        for number, packet in enumerate(given.demux(audio=0)):
+            if number % 7 == 6 and packet.pts:
+                packet.pts = packet.dts = packet.pts - 100
+            target.mux(converted.packets(packet))
+    assert abs(heard(tmp_path / name)[0].shape[1] - heard(source)[0].shape[1]) < 10_000
 
 
 @pytest.mark.parametrize(("audio", "tracks"), [("copy", None), ("none", 1), ("convert", 2)])

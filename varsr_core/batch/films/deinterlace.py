@@ -13,8 +13,8 @@ BEFORE = 2  # frames that the filter must have seen before one comes out as in t
 TOP_FIRST, BOTTOM_FIRST = (2, 5), (3, 4)  # field orders of FFmpeg, by which field is shown first
 # Codecs whose frames themselves say whether they are interlaced.
 FLAGGING = {
-    "dnxhd", "dvvideo", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vc1",
-    "wmv3",
+    "dnxhd", "dvvideo", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "prores",
+    "vc1", "wmv3",
 }  # fmt: skip
 
 

@@ -15,12 +15,14 @@ from ..optional import import_av
 from ..options import Options
 from .codecs import Mastering, VideoCodec, codec_for
 from .containers import lies, result_of
+from .encoder import FilmEncoder
 from .join import open_result
 from .pixels import Turn, carried, coded_as_rgb, has_alpha
 from .reader import STILL, FilmReader, input_errors, purposes
 from .tracks import Tracks
 
 RULE = 1  # of how such films are restored that earlier versions restored wrongly
+SMALL = 64  # pixels, for an encoder that is not to be used
 SAMPLES = 8  # places where it is looked whether a film stays what it is at its beginning
 
 
@@ -66,13 +68,18 @@ def look_at(film: Film, options: Options) -> Look:
 
 
 def _tracks(reader: FilmReader, container: str, options: Options) -> list[str]:
-    """What becomes of the other tracks; the head of their file is written in memory."""
+    """What becomes of the other tracks; the head of the result is written in memory."""
     av = import_av("films")
     target = open_result(io.BytesIO(), container)
+
+    def picture() -> Any:
+        stream = FilmEncoder(target, reader.video, reader.first, options).stream
+        stream.codec_context.width = stream.codec_context.height = SMALL
+        return stream
+
     try:
-        tracks = Tracks(reader.source, target, options.form.audio)
-        if target.streams:
-            target.start_encoding()
+        tracks = Tracks(reader.source, target, options.form.audio, picture)
+        target.start_encoding()
         return tracks.notes
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(

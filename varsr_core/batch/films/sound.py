@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..optional import import_av
+from .reader import FIRST
 
 # FLAC loses nothing and delays nothing; MP4 holds it, but many of its players do not know it.
 CODEC_OF = {"mp4": "aac", "mov": "aac", "matroska": "flac", "webm": "libopus"}
@@ -33,18 +34,34 @@ class ConvertedSound:
             encoder.format = "s32" if context.format.name in FINE else "s16"
         else:
             encoder.bit_rate = BIT_RATE * encoder.channels
-        self.resampler = av.AudioResampler(encoder.format, layout, rate)
+        self.resampler: Any = None
+        self.kind: Any = None  # of the samples that it was made for
+        self.next = FIRST  # time of the next sample, at the earliest
 
     def packets(self, packet: Any) -> Iterator[Any]:
         """packet: of the input; an empty one after the last"""
         try:
             frames = packet.decode()
-        except import_av("films").error.InvalidDataError:
+        except import_av("films").error.FFmpegError:
             return  # as players do: a damaged packet is not heard
         for frame in frames:
-            for fitting in self.resampler.resample(frame):
-                yield from self.stream.encode(fitting)
+            kind = frame.format.name, frame.layout.name, frame.sample_rate
+            if kind != self.kind:
+                yield from self._encoded(None)
+                encoder = self.stream.codec_context
+                self.resampler = import_av("films").AudioResampler(
+                    encoder.format, encoder.layout, encoder.sample_rate
+                )
+                self.kind = kind
+            yield from self._encoded(frame)
         if not packet.size:
-            for fitting in self.resampler.resample(None):
-                yield from self.stream.encode(fitting)
+            yield from self._encoded(None)
             yield from self.stream.encode(None)
+
+    def _encoded(self, frame: Any) -> Iterator[Any]:
+        """frame: None where others follow that are of another kind"""
+        for fitting in self.resampler.resample(frame) if self.resampler else ():
+            if fitting.pts is not None:  # containers take none that goes back
+                fitting.pts = max(fitting.pts, self.next)
+                self.next = fitting.pts + fitting.samples
+            yield from self.stream.encode(fitting)

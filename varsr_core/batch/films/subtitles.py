@@ -35,7 +35,7 @@ class ConvertedSubtitles:
         av = import_av("films")
         try:
             found = packet.stream.codec_context.decode2(packet)
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             return  # as players do: a damaged one is not shown
         if not found:
             return

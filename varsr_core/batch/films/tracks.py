@@ -34,7 +34,7 @@ class Tracks:
         source: Any,
         target: Any,
         audio: str,
-        picture: Callable[[], Any] = lambda: None,
+        picture: Callable[[], Any],
     ) -> None:
         """source, target: containers; audio: see OutputFormat; picture: adds the stream of the
         moving picture. Raises InputError for sound that is to be copied and cannot."""
@@ -78,6 +78,9 @@ class Tracks:
         if kind == "video" and purposes(stream) & ATTACHED:
             return self._add_cover(stream)
         if kind == "data" and _made_anew(stream):
+            code = stream.metadata.get("timecode")
+            if code and "timecode" not in moving_picture(self.source).metadata:
+                self.target.metadata["timecode"] = code
             return None
         possible = kind == "subtitle" or (kind == "data" and self.container in ("mp4", "mov"))
         possible |= kind == "attachment" and self.container == "matroska"
