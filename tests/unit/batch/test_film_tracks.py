@@ -97,6 +97,32 @@ def test_what_a_container_cannot_hold_is_converted_or_told(tmp_path, run):
         assert np.abs(a[:, 2000 : length - 3000] - b[:, 2000 : length - 3000]).mean() < 0.02
 
 
+@pytest.mark.parametrize(("name", "kept"), [("c.mkv", True), ("c.webm", False)])
+def test_subtitles_in_pictures_are_kept_or_told(tmp_path, run, name, kept):
+    source = tmp_path / name
+    with av.open(str(source), "w", format="matroska") as target:
+        video = target.add_stream("libx264", rate=films.RATE)
+        video.height, video.width, video.pix_fmt = 12, 16, "yuv420p"
+        text = target.add_mux_stream("hdmv_pgs_subtitle", time_base=kinds.MS)
+        text.metadata["language"] = "dut"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(kinds.colors(number), format="rgb24")
+            frame.pts = number
+            target.mux(video.encode(frame))
+        target.mux(video.encode(None))
+        packet = av.Packet(bytes([0x80, 0, 0]))  # the end of a set of segments
+        packet.stream, packet.time_base, packet.pts, packet.dts = text, kinds.MS, 500, 500
+        target.mux(packet)
+    event = run(source)
+    found = [track[:3] for track in kinds.tracks(event["output"])[1:]]
+    if kept:
+        assert found == [("subtitle", "pgssub", "dut")]
+        assert event["notes"] == []
+    else:
+        assert found == []
+        assert ["subtitles" in note and "dut" in note for note in event["notes"]] == [True]
+
+
 def save_sound(path, codec, rate=films.SOUND_RATE, container=None, channels="stereo", picture=None):
     """A film with a tone for sound."""
     with av.open(str(path), "w", format=container) as target:
@@ -182,6 +208,15 @@ def test_sound_whose_times_go_back_is_converted(tmp_path, name):
                 packet.pts = packet.dts = packet.pts - 100
             target.mux(converted.packets(packet))
     assert abs(heard(tmp_path / name)[0].shape[1] - heard(source)[0].shape[1]) < 10_000
+
+
+def test_sound_of_broadcasts_is_written_as_matroska_has_it(tmp_path, run):
+    """AAC with a header before each packet, not one for all."""
+    source = save_sound(tmp_path / "c.mp4", "aac", container="mpegts", picture="libx264")
+    event = run(source)
+    assert event["output"].endswith("c.mkv")
+    given, found = heard(source)[0], heard(event["output"])[0]
+    np.testing.assert_array_equal(found, given)
 
 
 @pytest.mark.parametrize(("audio", "tracks"), [("copy", None), ("none", 1), ("convert", 2)])
