@@ -214,7 +214,13 @@ def test_codecs_write_the_same_frames_in_segments(
 
 @pytest.mark.parametrize(
     ("suffix", "codec"),
-    [(".webm", "libx264"), (".webm", "ffv1"), (".mp4", "prores_ks"), (".mov", "ffv1")],
+    [
+        (".webm", "libx264"),
+        (".webm", "ffv1"),
+        (".mp4", "prores_ks"),
+        (".mov", "ffv1"),
+        (".mov", "libsvtav1"),
+    ],
 )
 def test_codecs_that_a_container_cannot_hold_are_refused(tmp_path, run, suffix, codec):
     source = films.make_film(tmp_path / f"c{suffix}", 2, sound=False)

@@ -145,14 +145,14 @@ def codec_for(container: str, options: Options) -> VideoCodec:
     asked = options.form.video_codec
     name = DEFAULT_OF.get(container, DEFAULT) if asked == "auto" else asked
     try:
-        codec = av.Codec(name, "w")
+        av.Codec(name, "w")
     except ValueError:
         raise InputError(
             f"this PyAV has no encoder {name}; choose another --video-codec, or the wheel of PyAV "
             "from PyPI"
         ) from None
-    if not holds(container, codec.canonical_name, name):
-        fitting = [other for other in CODEC_CHOICES[1:] if holds(container, "", other)]
+    if not holds(container, name):
+        fitting = [other for other in CODEC_CHOICES[1:] if holds(container, other)]
         raise InputError(
             f"{container} cannot hold {name}; choose --video-codec {' or '.join(fitting)}, or "
             "convert the film to .mkv first"
@@ -160,11 +160,14 @@ def codec_for(container: str, options: Options) -> VideoCodec:
     return VIDEO_CODECS[name]
 
 
-def holds(container: str, *names: str) -> bool:
-    """Whether a container holds a codec of one of these names."""
+UNHELD = {("mov", "libsvtav1")}  # which FFmpeg knows only when it writes the head of a file
+
+
+def holds(container: str, name: str) -> bool:
+    """Whether a container holds what an encoder makes."""
     av = import_av("films")
-    target = av.open(io.BytesIO(), "w", format=container)
-    return not target.supported_codecs.isdisjoint(names)
+    supported = av.open(io.BytesIO(), "w", format=container).supported_codecs
+    return name in supported and (container, name) not in UNHELD
 
 
 def pixel_format(codec: VideoCodec, frame: Any, halved: bool) -> str:

@@ -74,7 +74,7 @@ def open_result(file: Any, container: str) -> Any:
     choices: dict[str, Any] = {"format": container, "metadata_errors": METADATA_ERRORS}
     if container in ("matroska", "webm"):
         # Without the names that Matroska draws at random, the same film is the same file. With the
-        # plus, flags that are set by themselves stay: by one of them, AAC is rewritten for Matroska.
+        # plus, flags that are set by default stay: by one of them, AAC is rewritten for Matroska.
         choices["options"] = {"fflags": "+bitexact"}
         choices["container_options"] = {"default_mode": "passthrough"}
     target = str(file) if isinstance(file, Path) else file

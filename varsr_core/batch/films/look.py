@@ -83,8 +83,8 @@ def _tracks(reader: FilmReader, container: str, options: Options) -> list[str]:
         return tracks.notes
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(
-            f"{container} cannot hold all that the film holds ({error}); choose --audio none, or "
-            "convert the film to .mkv first"
+            f"the result cannot be begun as {container} ({error}); choose another --video-codec or "
+            "--audio, or convert the film to .mkv first"
         ) from None
     finally:
         with suppress(av.error.FFmpegError):  # nothing is in it
