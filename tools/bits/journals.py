@@ -25,8 +25,6 @@ FRAMES = 144  # three segments, as films are cut today
 OPTIONS = ("--scale", "1", "--overlap", "0", "--guidance", "2", "--color-fix", "wavelet")
 FILM = "clip.mkv"
 COMMAND = "varsr_core.batch"
-# Pictures whose results some commits made wrongly, and what later ones know them by.
-MENDED, RULES = ("grey.png", "inner/alpha.png"), "varsr_core/batch/pictures/mended.py"
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Run:
     """What a run reported.
 
     todo, skipped: files, when it began; restored, failed: when it ended
-    tiles:         of films, that it restored
+    tiles:         that it restored
     """
 
     todo: int
@@ -47,8 +45,7 @@ class Run:
     def of(printed: str) -> Run:
         events = [json.loads(line) for line in printed.splitlines()]
         start, end = (_only(events, kind) for kind in ("start", "end"))
-        files = (event for event in events if event["event"] == "file")
-        tiles = sum(event["tiles"] for event in files if event["output"].endswith(FILM))
+        tiles = sum(event["tiles"] for event in events if event["event"] == "file")
         return Run(start["files"], start["skipped"], end["restored"], end["failed"], tiles)
 
 
@@ -95,11 +92,9 @@ def _pictures_and_film(before: Materials, after: Materials, check: Checks) -> No
         shutil.copytree(place / "out", place / copy)
     whole, again, found = run(before, "whole"), run(before, "by_old"), run(after, "by_new")
     print(f"OLD left {pictures} pictures, and {segments} segments of a film")
-    knows = [(made.root / RULES).exists() for made in (before, after)]
-    mended = len(MENDED) if knows == [False, True] else 0
-    check("pictures that NEW passes over", pictures - mended, found.skipped)
-    check("pictures that NEW restores again", mended, found.todo - 1)
-    check("films that NEW ends", (1, 0), (found.restored - mended, found.failed))
+    check("pictures that NEW passes over", pictures, found.skipped)
+    check("pictures that NEW restores again", 0, found.todo - 1)
+    check("films that NEW ends", (1, 0), (found.restored, found.failed))
     check("tiles of the film that NEW restores beyond those that OLD would", 0,
           found.tiles - again.tiles)  # fmt: skip
     # Else there would have been nothing to keep, and all of the above would say nothing.

@@ -18,7 +18,14 @@ from ..upscaling import UpscaleSettings
 from .disk import absolute
 from .naming import FIELDS, Naming
 from .options import Options
-from .output_format import DEPTHS, FORMATS, OutputFormat
+from .output_format import (
+    AUDIO_CHOICES,
+    CODEC_CHOICES,
+    DEINTERLACE_CHOICES,
+    DEPTHS,
+    FORMATS,
+    OutputFormat,
+)
 
 DEFAULT_MODEL = "default"
 MAX_SEED = 2**64 - 1
@@ -30,6 +37,26 @@ Pictures keep their colour profile, EXIF, XMP, IPTC, comments and PNG texts wher
 result can hold them, and their dpi: the print grows with the picture. Grey stays grey.
 Exit code: 0 all is done, 1 some files failed, 2 nothing could be done or the run could not go on,
 130 stopped by Ctrl-C, 141 nobody reads the report any longer.
+"""
+FILMS = """\
+The result is of the kind that the film is, whatever its name says; AVI becomes Matroska. What is
+converted or left out is told in a line, and in the field notes of --json:
+
+                                  .mp4        .mov        .mkv   .webm
+  sound                           c           c           c      c
+  subtitles in text               c           c           c      c
+  subtitles in pictures           DVD's       DVD's       kept   no
+  chapters, languages, titles     kept        kept        kept   kept
+  default and forced flags        kept        default     kept   kept
+  attachments (fonts)             no          no          kept   no
+  cover picture                   kept        no          kept   no
+  time code                       kept        kept        a tag  a tag
+  other data                      some        some        no     no
+  HDR mastering, light level      libx264, libx265 and libsvtav1 keep it
+  alpha                           ffv1 and prores_ks keep it
+  HDR10+, Dolby Vision, closed captions, further moving pictures: no
+
+  c: kept where the container can hold it, else converted
 """
 
 
@@ -81,7 +108,15 @@ def parse(arguments: Sequence[str]) -> Command:
             found.feather,
         ),
         _in_range("seed", found.seed, 0, MAX_SEED),
-        OutputFormat(found.format, found.depth, found.quality, found.crf),
+        OutputFormat(
+            found.format,
+            found.depth,
+            found.quality,
+            found.crf,
+            found.video_codec,
+            found.audio,
+            found.deinterlace,
+        ),
         found.dtype,
         found.device,
         _in_range("threads", found.threads, 0, 4096),
@@ -149,6 +184,22 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         default=form.crf,
         help="of films, 0 (lossless, large) to 51 (default: %(default)s)",
     )
+    _add_films(parser)
+
+
+def _add_films(parser: argparse.ArgumentParser) -> None:
+    group, form = parser.add_argument_group("films", FILMS), OutputFormat()
+    for flag, choices, default, text in (
+        ("--video-codec", CODEC_CHOICES, form.video_codec, "auto: libx264, in .webm libvpx-vp9; "
+         "prores_ks and ffv1 keep alpha and take no --crf"),
+        ("--audio", AUDIO_CHOICES, form.audio, "auto: copied where the container can hold it, else "
+         "converted: to AAC in .mp4 and .mov, FLAC in .mkv, Opus in .webm"),
+        ("--deinterlace", DEINTERLACE_CHOICES, form.deinterlace, "auto: frames that say they are "
+         "interlaced, by FFmpeg's bwdif, one frame from each"),
+    ):  # fmt: skip
+        group.add_argument(
+            flag, choices=choices, default=default, help=f"{text} (default: %(default)s)"
+        )
 
 
 def _add_restoring(parser: argparse.ArgumentParser) -> None:

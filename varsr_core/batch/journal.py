@@ -10,10 +10,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.fingerprint import Fingerprint
 from .disk import as_bytes, identities, portable, regular_stat
-from .jobs import Job, Picture
+from .jobs import Film, Job, Picture
 from .outcome import Outcome
 from .part_files import NAME
-from .pictures.mended import is_mended
 
 VERSION = 2  # 0.1.0 wrote none, which is 0 to SQLite, and is continued
 DAMAGED = ("not a database", "malformed", "unsupported file format")  # what SQLite says of it
@@ -28,9 +27,9 @@ CREATE_WEIGHTS = """CREATE TABLE IF NOT EXISTS weights (
     PRIMARY KEY (fingerprint, layout)
 )"""
 NOTED = "SELECT contents, checked FROM weights WHERE fingerprint = ? AND layout = ?"
-# Behind the stamp of a picture: its result is by the rules of today, or these do not concern it. A
-# result without it is looked into once; see `pictures/mended.py`.
-RULES = " rules 1"
+# Behind a stamp: by which rules a result is. Earlier versions wrote none; once such a result was
+# looked into, it is as if by these, or there is a doubt.
+RULES, TODAY, DOUBT = " rules ", "1", "0 "
 # Names of results that runs wrote or were about to write: killed in between, a run leaves results
 # that it could not note. Journals of 0.1.0 know only files that are finished.
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -48,12 +47,14 @@ class Journal:
     is no journal that can be continued.
 
     new:      whether there was none
-    outdated: how many results of earlier versions were found that may be wrong
+    unmarked: what is done, maybe by other rules than today's
+    doubtful: what is done by other rules than today's, and what is the matter with it
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self.outdated = 0
+        self.unmarked: list[Picture | Film] = []
+        self.doubtful: list[tuple[Picture | Film, str]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(self.path):
@@ -172,7 +173,7 @@ class Journal:
         both = checked and found.checked
         return found if both or contents == found.contents else found.contents
 
-    def is_done(self, job: Job, settings_hash: str) -> bool:
+    def is_done(self, job: Picture | Film, settings_hash: str) -> bool:
         """Whether the output is there, from these inputs and settings, and by today's rules.
 
         Inputs of the same size and time count as unchanged; else their content decides.
@@ -188,23 +189,32 @@ class Journal:
         try:
             if Path(job.output).stat().st_size != size:
                 return False
-            stamp = _ruled(job, job.stamp())
-            if stamp == noted and _read(source) == portable(job.source):
-                return True
-            # Results of earlier versions lack the mark, and may be the same but for it.
-            same = job.stamp() == noted and _read(source) == portable(job.source)
+            stamp = job.stamp()
+            known, _, rules = noted.partition(RULES)
+            same = stamp == known and _read(source) == portable(job.source)
             if not same and job.content_hash() != content_hash:
                 return False
         except (InputError, OSError):
             return False
-        if isinstance(job, Picture) and not noted.endswith(RULES) and is_mended(job):
-            self.outdated += 1
-            return False
+        if not rules:
+            self.unmarked.append(job)
+        elif rules.startswith(DOUBT):
+            self.doubtful.append((job, rules.removeprefix(DOUBT)))
+        if not same:
+            self._note(job, stamp + noted.removeprefix(known))
+        return True
+
+    def mark(self, job: Picture | Film, doubt: str) -> None:
+        """Notes what is the matter with a result of an earlier version; nothing, if it is empty."""
+        self._note(job, job.stamp() + RULES + (DOUBT + doubt if doubt else TODAY))
+        if doubt:
+            self.doubtful.append((job, doubt))
+
+    def _note(self, job: Job, stamp: str) -> None:
         self.database.execute(
             "UPDATE files SET stamp = ?, source = ? WHERE name = ?",
             (stamp, _stored(job.source), _stored(job.name)),
         )
-        return True
 
     def begin(self, jobs: Iterable[Job]) -> None:
         """Notes results that may be written from now on."""
@@ -238,16 +248,12 @@ class Journal:
                 _stored(job.name),
                 _stored(job.source),
                 settings_hash,
-                _ruled(job, outcome.stamp),
+                outcome.stamp + RULES + TODAY,
                 outcome.content_hash,
                 outcome.bytes,
                 _stored(outcome.error),
             ),
         )
-
-
-def _ruled(job: Job, stamp: str) -> str:
-    return stamp + RULES if isinstance(job, Picture) else stamp
 
 
 def _is_damaged(error: sqlite3.Error) -> bool:

@@ -72,11 +72,19 @@ class Options:
                 "depth": form.depth,
                 "quality": form.quality,
                 "crf": form.crf,
-            },
+            }
+            | _later(form),
             "dtype": self.dtype,
         }
         text = json.dumps([values, fingerprint], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _later(form: OutputFormat) -> dict[str, str]:
+    """Choices that came after 0.1.0, where they are not neutral."""
+    neutral, names = OutputFormat(), ("video_codec", "audio", "deinterlace")
+    values = {name: getattr(form, name) for name in names}
+    return {name: value for name, value in values.items() if value != getattr(neutral, name)}
 
 
 def named_values(choices: Any, within: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Outcome:
     tiles:        that were restored
     seconds:      that it took
     fatal:        whether every other job would fail for the same reason
+    notes:        what of the input was converted or left out, in the user's words
     """
 
     name: str
@@ -34,6 +35,7 @@ class Outcome:
     tiles: int = 0
     seconds: float = 0.0
     fatal: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_inputs(cls, job: Job) -> Outcome:

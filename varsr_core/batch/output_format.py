@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .films.containers import CONTAINERS
+from .films.containers import CONTAINERS, result_of
 from .pictures.formats import DEEP_FORMATS, PICTURE_FORMATS, SUFFIXES
 
 FORMATS = ("same", *SUFFIXES)
 DEPTHS = ("same", "8", "16")
+CODEC_CHOICES = ("auto", "libx264", "libx265", "libsvtav1", "ffv1", "prores_ks")
+AUDIO_CHOICES = ("auto", "copy", "convert", "none")
+DEINTERLACE_CHOICES = ("auto", "off")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class OutputFormat:
     depth:   bits per channel, one of DEPTHS; "same" is the input's where the format holds it
     quality: 1 to 100, of JPEG and WebP; WebP is lossless at 100
     crf:     of films, 0 (lossless) to 51
+    video_codec: of films, one of CODEC_CHOICES
+    audio:   of films, one of AUDIO_CHOICES; "auto" copies what the container holds and converts
+             the rest
+    deinterlace: of films, one of DEINTERLACE_CHOICES; "auto" those frames that are interlaced
 
     Raises InputError for anything else.
     """
@@ -29,11 +36,17 @@ class OutputFormat:
     depth: str = "same"
     quality: int = 95
     crf: int = 16
+    video_codec: str = "auto"
+    audio: str = "auto"
+    deinterlace: str = "auto"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("format", self.picture, FORMATS),
             ("depth", self.depth, DEPTHS),
+            ("video codec", self.video_codec, CODEC_CHOICES),
+            ("audio", self.audio, AUDIO_CHOICES),
+            ("deinterlace", self.deinterlace, DEINTERLACE_CHOICES),
         ):
             if value not in known:
                 raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
@@ -50,8 +63,12 @@ class OutputFormat:
         """Of the result of a picture or film."""
         suffix = source.suffix.lower()
         if suffix in CONTAINERS:
-            return CONTAINERS[suffix][0]
+            return result_of(source)[0]
         return suffix if self.picture == "same" else SUFFIXES[self.picture]
+
+    @property
+    def deinterlaces(self) -> bool:
+        return self.deinterlace != "off"
 
     def deep(self, suffix: str, input_is_deep: bool) -> bool:
         """Whether a picture of this suffix is written with 16 bits."""

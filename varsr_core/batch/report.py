@@ -8,7 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -23,6 +23,7 @@ from .streams import telling
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 1.0  # between two lines of progress
+MOST_DOUBTS = 10  # that are named to a person
 BAR = "{percentage:3.0f}% |{bar}| {desc}{elapsed}<{remaining}{postfix}"
 
 WatchFn = Callable[[float, float], None]
@@ -106,6 +107,10 @@ class Report(ABC):
         self.say_progress()
 
     @abstractmethod
+    def doubtful(self, found: Sequence[tuple[Job, str]]) -> None:
+        """Results of earlier versions that may be wrong, and what their inputs are."""
+
+    @abstractmethod
     def end(self) -> None:
         """The run is over, for whatever reason."""
 
@@ -157,6 +162,20 @@ class BarReport(Report):
     def say_file(self, job: Job, outcome: Outcome) -> None:
         if outcome.error:
             logger.error("%s: %s", printable(job.source), printable(outcome.error))
+        elif outcome.notes:
+            logger.info("%s: %s", printable(job.source), printable("; ".join(outcome.notes)))
+
+    def doubtful(self, found: Sequence[tuple[Job, str]]) -> None:
+        for job, kind in found[:MOST_DOUBTS]:
+            logger.warning(
+                "%s may be wrong: the input is %s, which earlier versions did not know; delete "
+                "the result to have it made again",
+                printable(job.output),
+                kind,
+            )
+        if len(found) > MOST_DOUBTS:
+            more = len(found) - MOST_DOUBTS
+            logger.warning("... and %d more, all of which --json tells", more)
 
     def say_progress(self) -> None:
         self.bar.set_description_str(f"{self.files} of {self.todo} files, ", refresh=False)
@@ -196,10 +215,16 @@ class JSONReport(Report):
             source=portable(job.source),
             output=portable(job.output),
             error=portable(outcome.error) or None,
+            notes=[portable(note) for note in outcome.notes],
             input_hash=outcome.content_hash or None,
             tiles=outcome.tiles,
             seconds=round(outcome.seconds, 3),
         )
+
+    def doubtful(self, found: Sequence[tuple[Job, str]]) -> None:
+        for job, kind in found:
+            source, output = portable(job.source), portable(job.output)
+            self._say("doubtful", source=source, output=output, kind=kind)
 
     def say_progress(self) -> None:
         if time.monotonic() < self.next:

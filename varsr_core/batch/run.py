@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..errors import InputError
 from ..family import Checkpoint
 from ..runtime.threads import use_threads
+from .films.look import look_at
 from .films.unfinished import UnfinishedFilms
 from .inputs import find_jobs
 from .jobs import Film, Job, Picture, Task
@@ -18,19 +19,12 @@ from .journal import Journal
 from .model import read_model
 from .naming import Naming
 from .options import Options
-from .outcome import Outcome, failed
+from .outcome import Outcome, attempt, failed
 from .part_files import remove_parts
+from .pictures.mended import doubt_of
 from .report import Report, WatchFn
 from .results import without_foreign
 from .worker import Worker
-
-logger = logging.getLogger(__name__)
-
-OUTDATED = (
-    "%d results of an earlier version may be wrong and are made again: of grey pictures (tinted), "
-    "of transparent ones (coloured by what is hidden) and of some TIFFs (misread)"
-)
-
 
 Pool = Callable[[Options, Sequence[Task], WatchFn, list[Checkpoint]], Iterator[Outcome]]
 """Does tasks in any order; yields an outcome for each. The list holds the model as this process has
@@ -82,8 +76,6 @@ def run_batch(
         jobs, refused = find_jobs(inputs, naming, known, report.others)
         todo = [job for job in jobs if not journal.is_done(job, settings_hash)]
         skipped = len(jobs) - len(todo)
-        if journal.outdated:
-            logger.warning(OUTDATED, journal.outdated)
         if not overwrite:
             todo, foreign = without_foreign(todo, own, journal.new)
             refused += foreign
@@ -91,6 +83,7 @@ def run_batch(
         report.start(len(todo) + len(refused), skipped)
         run = _Run(settings_hash, films, journal, report)
         try:
+            _name_doubtful(journal, options, report)
             for job, error in refused:
                 report.file(job, failed(Outcome(job.name), error))
             run.restore(options, todo, pool, read)
@@ -105,6 +98,20 @@ def run_batch(
             journal.end(todo)
         journal.close()
     return Result(len(todo) - run.failed, skipped, len(refused) + run.failed)
+
+
+def _name_doubtful(journal: Journal, options: Options, report: Report) -> None:
+    """Results of earlier versions that may be wrong are told of in every run, and left as they are;
+    what they were made from is looked into once."""
+    for job in journal.unmarked:
+        doubt = attempt(Outcome(job.name), partial(_doubt_of, job, options))
+        if not isinstance(doubt, Outcome):  # it can still be looked at
+            journal.mark(job, doubt)
+    report.doubtful(journal.doubtful)
+
+
+def _doubt_of(job: Picture | Film, options: Options) -> str:
+    return ", ".join(look_at(job, options).mended) if isinstance(job, Film) else doubt_of(job)
 
 
 class _Run:

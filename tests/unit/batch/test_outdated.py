@@ -1,4 +1,4 @@
-"""Results of earlier versions: those that may be wrong are made again once, all others stay."""
+"""Results of earlier versions stay; those that may be wrong are named."""
 
 import os
 import sqlite3
@@ -9,7 +9,8 @@ from PIL import Image
 
 from helpers import batch_files as files
 from helpers.tiff_files import save_tiff
-from varsr_core.batch.journal import NAME, RULES
+from varsr_core.batch import report
+from varsr_core.batch.journal import NAME, RULES, TODAY
 
 ORIENTATION = 274
 
@@ -49,11 +50,16 @@ def kinds(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, micro_file, capsys):
-    def done():
-        options = ("--model", micro_file, *files.QUICK, "--json")
+    """Names of results that a run made, and of those that it doubted."""
+
+    def done(*options):
+        options = ("--model", micro_file, *files.QUICK, "--json", *options)
         assert files.command(tmp_path / "in", tmp_path / "out", *options) == 0
-        found = files.events(capsys.readouterr().out, "file")
-        return {os.path.basename(event["output"]) for event in found}
+        printed = capsys.readouterr().out
+        return tuple(
+            {os.path.basename(event["output"]) for event in files.events(printed, kind)}
+            for kind in ("file", "doubtful")
+        )
 
     return done
 
@@ -61,35 +67,58 @@ def run(tmp_path, micro_file, capsys):
 def forget_rules(folder):
     """Leaves the journal as an earlier version would have."""
     with sqlite3.connect(folder / NAME) as journal:
-        journal.execute("UPDATE files SET stamp = replace(stamp, ?, '')", (RULES,))
+        journal.execute("UPDATE files SET stamp = replace(stamp, ?, '')", (RULES + TODAY,))
     journal.close()
 
 
-def test_only_what_may_be_wrong_is_made_again_and_only_once(tmp_path, kinds, run, caplog):
+def test_what_may_be_wrong_is_named_in_every_run_and_left_as_it_is(tmp_path, kinds, run):
     fine, wrong = kinds
-    assert run() == fine | wrong
-    assert run() == set()
+    assert run() == (fine | wrong, set())
+    before = files.hashes(tmp_path / "out")
+    assert run() == (set(), set())
     forget_rules(tmp_path / "out")
-    assert run() == wrong
-    assert f"{len(wrong)} results of an earlier version" in caplog.text
+    for _ in range(2):
+        assert run() == (set(), wrong)
+    assert files.hashes(tmp_path / "out") == before
+
+
+def test_result_that_was_deleted_is_made_again_and_no_longer_doubted(tmp_path, kinds, run):
+    run()
+    forget_rules(tmp_path / "out")
+    run()
+    (tmp_path / "out" / "grey.png").unlink()
+    made, doubted = run()
+    assert made == {"grey.png"}
+    assert doubted == kinds[1] - {"grey.png"}
+
+
+def test_what_was_looked_into_is_not_looked_into_again(tmp_path, kinds, run, monkeypatch):
+    run()
+    forget_rules(tmp_path / "out")
+    run()
+    monkeypatch.setattr("varsr_core.batch.run.doubt_of", lambda job: pytest.fail(job.name))
+    assert run() == (set(), kinds[1])
+
+
+def test_doubts_stay_with_inputs_that_were_moved(tmp_path, kinds, run):
+    run()
+    forget_rules(tmp_path / "out")
+    for time in (1, 2):
+        for path in (tmp_path / "in").iterdir():
+            os.utime(path, ns=(time, time))
+        assert run() == (set(), kinds[1])
+
+
+def test_a_person_is_told_of_the_first_of_many(tmp_path, kinds, run, micro_file, caplog):
+    run()
+    forget_rules(tmp_path / "out")
     caplog.clear()
-    assert run() == set()
-    assert "earlier version" not in caplog.text
-
-
-def test_a_result_that_was_looked_into_is_not_looked_into_again(tmp_path, kinds, run, monkeypatch):
-    run()
-    forget_rules(tmp_path / "out")
-    run()
-    monkeypatch.setattr("varsr_core.batch.journal.is_mended", lambda job: pytest.fail(job.name))
-    assert run() == set()
-
-
-def test_a_moved_input_of_an_earlier_version_is_looked_into(tmp_path, kinds, run):
-    _, wrong = kinds
-    run()
-    forget_rules(tmp_path / "out")
-    for path in (tmp_path / "in").iterdir():
-        os.utime(path, ns=(1, 1))
-    assert run() == wrong
-    assert run() == set()
+    report.MOST_DOUBTS, before = 2, report.MOST_DOUBTS
+    try:
+        options = ("--model", micro_file, *files.QUICK)
+        assert files.command(tmp_path / "in", tmp_path / "out", *options) == 0
+    finally:
+        report.MOST_DOUBTS = before
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 3
+    assert str(len(kinds[1]) - 2) in told[-1]

@@ -12,7 +12,7 @@ import pytest
 from helpers import batch_files as files
 from helpers import film_files as films
 from varsr_core.batch.__main__ import INTERRUPTED, SOME_FAILED
-from varsr_core.batch.films import encoder as film_encoder
+from varsr_core.batch.films import codecs as film_codecs
 from varsr_core.batch.films import plan as film_plan
 from varsr_core.batch.films import unfinished
 from varsr_core.batch.films.segment_file import read_packets, read_table
@@ -226,7 +226,7 @@ def test_segments_of_another_encoder_are_restored_again(
     run(source)
     restored["raised"] = {}
     with monkeypatch.context() as patch:
-        patch.setattr(film_encoder, "REPEATABLE", {"x264-params": "bframes=0"})
+        patch.setattr(film_codecs, "REPEATABLE", {"bframes": "0"})
         assert run(source)[0] == SOME_FAILED
     assert "another version of PyAV" in caplog.text
     restored["frames"] = 0

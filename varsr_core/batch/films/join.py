@@ -14,11 +14,13 @@ from ...errors import InputError
 from ..jobs import Segment
 from ..optional import import_av
 from ..options import Options
-from .containers import CONTAINERS
+from .containers import result_of
 from .encoder import FilmEncoder
-from .reader import METADATA_ERRORS, FilmReader, input_errors, open_film
+from .reader import METADATA_ERRORS, FilmReader, input_errors, moving_picture, open_film
 from .segment_file import read_packets, read_table
+from .tracks import Tracks
 
+BRANDS = ("major_brand", "minor_version", "compatible_brands")  # of MP4 and MOV
 LEAST_FRAMES = 0.95  # of the frames that a film says it has; fewer were cut off
 
 
@@ -55,13 +57,9 @@ def join_film(segments: Sequence[Segment], path: Path, options: Options) -> None
     name = segments[0].source
     stored = [_Stored.of(segment) for segment in segments]
     with input_errors(), open_film(name) as source:
-        _check_length(stored, source.streams.video[0].frames)
-        av = import_av("films")
-        container = CONTAINERS[Path(name).suffix.lower()][1]
-        # Without the names that Matroska draws at random, the same film is the same file.
-        flags = {"fflags": "bitexact"} if container in ("matroska", "webm") else {}
-        choices = {"options": flags, "metadata_errors": METADATA_ERRORS}
-        with av.open(str(path), "w", format=container, **choices) as target:
+        _check_length(stored, moving_picture(source).frames)
+        container = result_of(Path(name))[1]
+        with open_result(path, container) as target:
             found = _write(source, target, stored, options)
     for one, count in zip(stored, found, strict=True):
         if one.sought and one.frames != count:
@@ -71,26 +69,47 @@ def join_film(segments: Sequence[Segment], path: Path, options: Options) -> None
             )
 
 
+def open_result(file: Any, container: str) -> Any:
+    """A file to be written; file: its path, or a stream of bytes."""
+    choices: dict[str, Any] = {"format": container, "metadata_errors": METADATA_ERRORS}
+    if container in ("matroska", "webm"):
+        # Without the names that Matroska draws at random, the same film is the same file. With the
+        # plus, flags that are set by default stay: by one of them, AAC is rewritten for Matroska.
+        choices["options"] = {"fflags": "+bitexact"}
+        choices["container_options"] = {"default_mode": "passthrough"}
+    target = str(file) if isinstance(file, Path) else file
+    return import_av("films").open(target, "w", **choices)
+
+
 def _write(source: Any, target: Any, stored: Sequence[_Stored], options: Options) -> list[int]:
     """Returns how many frames of the input lie in each segment."""
-    video = source.streams.video[0]
-    target.metadata.update(source.metadata)
-    sound = {
-        stream.index: target.add_stream_from_template(stream) for stream in source.streams.audio
-    }
+    video = moving_picture(source)
+    form = options.form
+    reader = FilmReader(source.name, form.deinterlaces)
+    target.metadata.update(
+        (name, value)
+        for name, value in source.metadata.items()
+        if name not in BRANDS or target.format.name in ("mp4", "mov")
+    )
     # It encodes nothing here; the stream is to say what the segments were encoded with.
-    encoder = FilmEncoder(target, video, FilmReader(source.name).first, options)
+    made: list[FilmEncoder] = []
+
+    def picture() -> Any:
+        made.append(FilmEncoder(target, video, reader.first, options, bool(reader.woven)))
+        return made[0].stream
+
+    tracks = Tracks(source, target, form.audio, picture)
+    encoder = made[0]
     _check_headers(stored, encoder)
     packets = _restored(stored, encoder.stream, video.time_base)
     found = [0] * len(stored)
     begins = [one.begin for one in stored]
     # In the order of the input, so that the muxer, which sorts, has little to hold back.
-    for packet in source.demux(video, *source.streams.audio):
-        if packet.dts is None and not packet.size:  # the end of a stream
+    for packet in source.demux(video, *tracks.streams):
+        if packet.stream != video:
+            target.mux(tracks.packets(packet))
             continue
-        if packet.stream.index in sound:
-            packet.stream = sound[packet.stream.index]
-            target.mux(packet)
+        if packet.dts is None and not packet.size:  # the end of a stream
             continue
         if packet.pts is not None and not packet.is_discard:
             found[bisect(begins, packet.pts) - 1] += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..jobs import Film, Segment
-from .reader import FIRST, LAST, input_errors, open_film
+from .reader import FIRST, LAST, input_errors, moving_picture, open_film
 
 # Every segment begins with a key frame. Two seconds at 24 a second, as streaming services set them:
 # a killed run loses no more, and a film keeps many GPUs busy.
@@ -43,7 +43,7 @@ def plan_film(film: Film, folder: Path) -> list[Segment]:
 
 def _starts(source: Any) -> list[int]:
     """Of all segments, in the time base of the moving picture."""
-    video = source.streams.video[0]
+    video = moving_picture(source)
     each = max(SEGMENT_FRAMES / _rate(video), Fraction(LEAST_SECONDS)) / video.time_base
     length = _seconds(source) / video.time_base
     count = min(max(1, round(length / each)), MOST_SEGMENTS)
@@ -53,7 +53,7 @@ def _starts(source: Any) -> list[int]:
 
 def guessed_frames(source: Any) -> int:
     """How many frames there may be, for progress alone."""
-    video = source.streams.video[0]
+    video = moving_picture(source)
     return video.frames or max(1, round(_seconds(source, read=False) * _rate(video)))
 
 
@@ -63,7 +63,7 @@ def _rate(video: Any) -> Fraction:
 
 def _seconds(source: Any, read: bool = True) -> Fraction:
     """How long a film is; `read`: all of the file, where its beginning does not say."""
-    video = source.streams.video[0]
+    video = moving_picture(source)
     if video.duration:
         return video.duration * video.time_base
     if source.duration or not read:

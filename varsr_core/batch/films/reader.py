@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import InputError
 from ..disk import regular_stat
 from ..optional import import_av
+from .deinterlace import deinterlaced, field_order
 
 FIRST, LAST = -(2**62), 2**62  # before and after every time stamp
 # Codecs whose frames after a key frame come out the same when decoding begins there
@@ -25,6 +26,7 @@ READABLE = (
     "wtv,yuv4mpegpipe"
 )
 METADATA_ERRORS = "surrogateescape"  # what cameras write need be no text; it is kept byte by byte
+STILL = 0x400 | 0x800  # what streams are for: an attached picture, thumbnails
 INTRA = 1  # picture type of a frame that is predicted from no other
 STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
 
@@ -59,10 +61,21 @@ def open_film(path: str) -> Any:
                 "this is no film, or a list that names other files; read are files that hold all "
                 "of a film, such as MP4, MOV, MKV, WebM and AVI"
             ) from None
-    if not source.streams.video:
+    if moving_picture(source) is None:
         source.close()
         raise InputError("the file has no moving picture")
     return source
+
+
+def moving_picture(source: Any) -> Any:
+    """The first stream of frames that is no cover picture and no row of thumbnails, or None."""
+    streams = source.streams.video
+    return next((stream for stream in streams if not purposes(stream) & STILL), None)
+
+
+def purposes(stream: Any) -> int:
+    """What a stream is for, as FFmpeg's flags; of PyAV before 15 they are no numbers."""
+    return getattr(stream.disposition, "value", stream.disposition)
 
 
 class FilmReader:
@@ -72,12 +85,15 @@ class FilmReader:
     highest time stamp up to a frame: by it, every frame lies in exactly one span.
 
     first:    the first frame
+    woven:    whether it was interlaced; None before there is one
     seekable: whether decoding may begin at a key frame
     sought:   whether the frames that are now read were reached by seeking
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, deinterlace: bool = True) -> None:
+        """deinterlace: whether interlaced frames are made whole"""
+        self.path, self.deinterlace = path, deinterlace
+        self.woven: bool | None = None
         self._begin()
         # AVI has no time stamps; those that FFmpeg makes up depend on where it began.
         timed = self.source.format.name != "avi"
@@ -85,9 +101,9 @@ class FilmReader:
 
     def _begin(self) -> None:
         self.source = open_film(self.path)
-        self._at(self.source.demux(self.source.streams.video[0]), FIRST)
-        self.video.thread_type = "AUTO"
         self.sought = False
+        self._at(self.source.demux(moving_picture(self.source)), FIRST)
+        self.video.thread_type = "AUTO"
         self.first = next(self.frames, None)
         if self.first is None:
             raise InputError(
@@ -97,8 +113,10 @@ class FilmReader:
 
     def _at(self, packets: Iterator[Any], reached: int) -> None:
         """Reads on from these packets; reached: where the span before them ended."""
-        self.video = self.source.streams.video[0]
+        self.video = moving_picture(self.source)
         self.frames = self._decoded(packets)
+        if self.deinterlace:
+            self.frames = deinterlaced(self.frames, field_order(self.video), self.sought)
         self.ahead: list[Any] = []  # frames of the next span that are read already
         self.due: list[int] = []  # after a seek: time stamps of the frames that packets hold
         self.latest, self.reached = FIRST, reached
@@ -115,7 +133,17 @@ class FilmReader:
                 frames = packet.decode()
             except import_av("films").error.FFmpegError as error:
                 raise (SeekError if self.sought else error) from None
-            yield from frames
+            for frame in frames:
+                if frame.pts == self.key and frame.pict_type == INTRA:
+                    self.key = None
+                # Shown before the key frame where decoding began, it may miss what it refers to.
+                elif self.key is not None and frame.pts is not None and frame.pts < self.key:
+                    continue
+                if self.woven is None:
+                    self.woven = bool(frame.interlaced_frame or field_order(self.video))
+                if self.sought and frame.interlaced_frame and frame.is_corrupt:
+                    raise SeekError  # it would show in the frames beside it
+                yield frame
 
     def span(self, begin: int, end: int) -> Iterator[Any]:
         """Frames from `begin` to before `end`, in the time base of the film.
@@ -128,8 +156,6 @@ class FilmReader:
         found = []
         for frame in chain(self.ahead, self.frames):
             self.latest = self.latest if frame.pts is None else max(self.latest, frame.pts)
-            if frame.pts == self.key and frame.pict_type == INTRA:
-                self.key = None
             if self.latest >= end:
                 self.ahead = [frame]
                 break
@@ -158,7 +184,8 @@ class FilmReader:
     def _seek(self, begin: int) -> bool:
         """To a key frame that is shown at `begin` or before. Returns whether there is one."""
         av = import_av("films")
-        for seconds in STEPS_BACK:
+        # Interlaced frames need those before them.
+        for seconds in STEPS_BACK[1:] if self.woven else STEPS_BACK:
             earlier = begin - round(seconds / self.video.time_base)
             try:
                 self.source.seek(earlier, stream=self.video)
@@ -167,8 +194,9 @@ class FilmReader:
             except (av.error.FFmpegError, StopIteration):
                 continue
             if packet.is_keyframe and packet.pts is not None and packet.pts <= begin:
+                self.sought = True
                 self._at(chain([packet], packets), begin)
-                self.sought, self.key = True, packet.pts
+                self.key = packet.pts
                 return True
         self.sought = True  # in vain; so it begins anew
         return False

@@ -21,7 +21,7 @@ from ..outcome import Outcome, attempt
 from ..part_files import whole_result
 from ..pictures.reading import read_mask
 from ..report import TileCount, WatchFn
-from .containers import CONTAINERS
+from .containers import result_of
 from .encoder import FilmEncoder
 from .plan import guessed_frames
 from .reader import FilmReader, SeekError, input_errors
@@ -62,22 +62,24 @@ class FilmRestorer:
         reader, self.reader = self.reader, None  # until all has gone well
         with input_errors():
             if reader is None or reader.path != segment.source:
-                reader = FilmReader(segment.source)
+                reader = FilmReader(segment.source, self.options.form.deinterlaces)
                 self.mask = read_mask(Path(segment.mask)) if segment.mask else None
             try:
                 self._write(segment, part, reader, count)
             except SeekError:
-                reader = FilmReader(segment.source)
+                reader = FilmReader(segment.source, self.options.form.deinterlaces)
                 reader.seekable = False
                 self._write(segment, part, reader, count)
         self.reader = reader
 
     def _write(self, segment: Segment, part: Path, reader: FilmReader, count: TileCount) -> None:
         av = import_av("films")
-        container = CONTAINERS[Path(segment.source).suffix.lower()][1]
+        container = result_of(Path(segment.source))[1]
         # Nothing is muxed into it: by the container, the encoder is set as for the whole film.
         with av.open(io.BytesIO(), "w", format=container) as target, part.open("wb") as file:
-            encoder = FilmEncoder(target, reader.video, reader.first, self.options)
+            encoder = FilmEncoder(
+                target, reader.video, reader.first, self.options, bool(reader.woven)
+            )
             frames = _Frames(segment, encoder, guessed_frames(reader.source), self, count)
             frames.write(reader, file)
 

@@ -18,6 +18,7 @@ from ..options import Options
 from ..outcome import Outcome, attempt
 from ..part_files import whole_result
 from .join import join_film
+from .look import RULE, Look, look_at
 from .plan import SEGMENT_FRAMES, plan_film
 from .segment_file import check_data, read_table
 
@@ -29,6 +30,7 @@ class _Unfinished:
     """folder: of its segments; missing: those not there, by name; outcomes: of this run."""
 
     film: Film
+    look: Look
     folder: Path
     segments: list[Segment]
     missing: dict[str, Segment]
@@ -65,10 +67,11 @@ class UnfinishedFilms:
         return attempt(Outcome(film.name), lambda: self._begin(film))
 
     def _begin(self, film: Film) -> list[Segment] | Outcome:
-        folder = self.folder / self._folder_name(film)
+        look = look_at(film, self.options)
+        folder = self.folder / self._folder_name(film, look.mended)
         segments = plan_film(film, folder)
         missing = {segment.name: segment for segment in segments if not _is_done(segment)}
-        unfinished = _Unfinished(film, folder, segments, missing)
+        unfinished = _Unfinished(film, look, folder, segments, missing)
         self.kept.add(folder.name)
         if not missing:
             return self._end(unfinished)
@@ -95,6 +98,7 @@ class UnfinishedFilms:
         return replace(
             outcome,
             name=film.name,
+            notes=unfinished.look.notes,
             tiles=sum(one.tiles for one in outcomes),
             seconds=outcome.seconds + sum(one.seconds for one in outcomes),
         )
@@ -108,10 +112,12 @@ class UnfinishedFilms:
         seconds = time.perf_counter() - began
         return replace(known, content_hash=content_hash, bytes=size, seconds=seconds)
 
-    def _folder_name(self, film: Film) -> str:
+    def _folder_name(self, film: Film, mended: Sequence[str]) -> str:
         """Of a film's segments: a hash of its name, and one of all that they depend on."""
         names = portable(film.source), portable(film.mask)
         made_from = [*names, film.stamp(), self.settings_hash, SEGMENT_FRAMES]
+        # Segments that earlier versions made of such films are not gone on with.
+        made_from += [RULE] if mended else []
         return f"{_hash(film.name)}.{_hash(json.dumps(made_from))}"
 
     def tidy(self, jobs: Sequence[Job]) -> None:

@@ -10,19 +10,18 @@ from .reading import read_picture
 from .tiff import EXTRA, ORIENTATION, PREMULTIPLIED, TILE_WIDTH, UNSPECIFIED, tiff_page
 
 
-def is_mended(job: Picture) -> bool:
-    """Whether a result of an earlier version may be wrong: tinted where the picture is grey, or
-    coloured by what transparency hides, or from a TIFF that was misread.
+def doubt_of(job: Picture) -> str:
+    """Why a result of an earlier version may be wrong, of pictures that it did not know; else "".
 
-    Reads the picture; of one that cannot be read the answer is no.
+    Reads the picture; raises what that raises.
     """
-    try:
-        if any(_was_misread(path) for path in job.inputs):
-            return True
-        pixels = read_picture(Path(job.source)).pixels
-    except Exception:  # decoders raise whatever a broken file leads them to
-        return False
-    return is_grey(pixels) or opacity(alpha_of(pixels)) is not None
+    if any(_was_misread(path) for path in job.inputs):
+        return "a TIFF that was misread"
+    pixels = read_picture(Path(job.source)).pixels
+    if is_grey(pixels):
+        return "grey, and may have got a tint"
+    hides = opacity(alpha_of(pixels)) is not None
+    return "transparent, and may show the colours that it hides" if hides else ""
 
 
 def _was_misread(path: Path) -> bool:
