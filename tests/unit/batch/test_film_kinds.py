@@ -229,7 +229,7 @@ def test_codecs_that_a_container_cannot_hold_are_refused(tmp_path, run, suffix, 
     assert event["tiles"] == 0
 
 
-@pytest.mark.parametrize("kind", ["rgb", "lies", "interlaced"])
+@pytest.mark.parametrize("kind", ["rgb", "lies", "grey", "interlaced"])
 def test_half_of_such_a_film_by_an_earlier_version_is_begun_anew(tmp_path, run, monkeypatch, kind):
     monkeypatch.setattr(film_plan, "SEGMENT_FRAMES", 12)
     monkeypatch.setattr(unfinished, "SEGMENT_FRAMES", 12)
@@ -237,6 +237,8 @@ def test_half_of_such_a_film_by_an_earlier_version_is_begun_anew(tmp_path, run, 
         source = kinds.save(tmp_path / "c.mp4", 40, "libx264rgb", "rgb24")
     elif kind == "lies":
         source = kinds.save(tmp_path / "c.mp4", 40, container="matroska")
+    elif kind == "grey":
+        source = kinds.save(tmp_path / "c.mkv", 40, "ffv1", "gray")
     else:
         source = kinds.save_interlaced(tmp_path / "c.mkv", 40)
     restore, count = Model.restore, []

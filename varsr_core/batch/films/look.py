@@ -17,7 +17,7 @@ from .codecs import Mastering, VideoCodec, codec_for
 from .containers import lies, result_of
 from .encoder import FilmEncoder
 from .join import open_result
-from .pixels import Turn, carried, coded_as_rgb, has_alpha
+from .pixels import Turn, carried, coded_as_rgb, has_alpha, has_no_color
 from .reader import STILL, FilmReader, input_errors, purposes
 from .tracks import Tracks
 
@@ -57,6 +57,7 @@ def look_at(film: Film, options: Options) -> Look:
         "turned, of pixels that are not square": Turn.of(reader.first).transposed
         and reader.video.sample_aspect_ratio not in (None, 0, 1),
         "of frames that change their size": resized,
+        "in black and white": all(map(has_no_color, samples)),
         "interlaced": woven and options.form.deinterlaces,
         "of high dynamic range": codec.mastering and Mastering.of(reader.first) != Mastering(),
         "with a cover picture before its frames": bool(

@@ -66,6 +66,11 @@ def coded_as_rgb(frame: Any) -> bool:
     return frame.colorspace == CODED_AS_RGB
 
 
+def has_no_color(frame: Any) -> bool:
+    rows = frame.to_ndarray(format="rgb24")
+    return bool((rows == rows[..., :1]).all())
+
+
 def carried(frame: Any) -> Iterator[str]:
     """What the frame carries that is lost, in words."""
     names = {one.type.name for one in frame.side_data}
