@@ -229,6 +229,12 @@ def test_codecs_that_a_container_cannot_hold_are_refused(tmp_path, run, suffix, 
     assert event["tiles"] == 0
 
 
+def test_frames_that_a_codec_would_crash_on_are_refused(tmp_path, run):
+    source = films.make_film(tmp_path / "c.mp4", 2, sound=False)
+    event = run(source, "--video-codec", "libx265", "--scale", "3", code=SOME_FAILED)
+    assert "48 pixels" in event["error"]
+
+
 @pytest.mark.parametrize("kind", ["rgb", "lies", "grey", "interlaced"])
 def test_half_of_such_a_film_by_an_earlier_version_is_begun_anew(tmp_path, run, monkeypatch, kind):
     monkeypatch.setattr(film_plan, "SEGMENT_FRAMES", 12)

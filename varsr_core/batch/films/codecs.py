@@ -111,6 +111,7 @@ class VideoCodec:
     formats: by names of formats without their bits, those it takes; the last for all others
     deep:    whether it always has ten bits
     alpha, mastering: whether it holds them
+    least:   pixels that a frame must be wide
     """
 
     name: str
@@ -119,6 +120,15 @@ class VideoCodec:
     deep: bool = False
     alpha: bool = False
     mastering: bool = True
+    least: int = 1
+
+    def check_width(self, width: int) -> None:
+        """Raises InputError."""
+        if width < self.least:
+            raise InputError(
+                f"the result would be {width} pixels wide, and {self.name} needs {self.least}; "
+                "choose another --video-codec or a larger --scale"
+            )
 
 
 VIDEO_CODECS = {
@@ -126,7 +136,7 @@ VIDEO_CODECS = {
     for one in (
         VideoCodec("libx264", _x264),
         VideoCodec("libvpx-vp9", lambda crf, _: {"crf": str(crf), "b:v": "0"}, mastering=False),
-        VideoCodec("libx265", _x265),
+        VideoCodec("libx265", _x265, least=64),  # x265 4.2 crashes on some below
         VideoCodec("libsvtav1", _svt_av1, ("yuv420p",)),
         VideoCodec(
             "ffv1",

@@ -48,6 +48,7 @@ class FilmEncoder:
         self.height, self.width = sides[::-1] if turned else sides
         height, width = options.size.of(self.height, self.width)
         rate = video.average_rate or video.guessed_rate or Fraction(25)
+        self.codec.check_width(width)
         choices = self.codec.options(options.form.crf, Mastering.of(first))
         self.stream = target.add_stream(self.codec.name, rate=rate, options=choices)
         context = self.stream.codec_context
