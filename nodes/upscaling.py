@@ -15,6 +15,11 @@ from ..varsr_core.upscaling import UpscaleSettings, upscale
 from . import host
 from .before_after import comparison
 
+# What people type who look for such a node, in any words.
+ALIASES = (
+    "super resolution", "restore", "enlarge", "upscaler", "4x", "upscale image", "hires", "esrgan",
+    "enhance", "sharpen", "deblur", "denoise", "jpeg artifacts", "face",
+)  # fmt: skip
 PLACEHOLDER = (64, 64)  # Load Image's MASK, all 0, for a picture without transparency
 REMEDY = "Load Image's MASK, if nothing was painted there, is transparency and belongs in alpha."
 

@@ -9,7 +9,7 @@ from ...varsr_core.upscaling import UpscaleSettings
 from .. import host, inputs
 from ..host import advanced, schema
 from ..sockets import checked
-from ..upscaling import outputs, upscaled
+from ..upscaling import ALIASES, outputs, upscaled
 from . import text as nsarm_text
 from .inputs import STRIP_SIDES, bit_choices, model, text_choices
 
@@ -24,7 +24,7 @@ class Upscale(io.ComfyNode):
             display_name="NSARM Upscale",
             description="Restores and enlarges pictures of any size with NSARM: all stages in one "
             "node.",
-            search_aliases=["super resolution", "restore", "enlarge", "upscaler", "4x"],
+            search_aliases=list(ALIASES),
             inputs=[
                 model(),
                 inputs.image(),

@@ -9,7 +9,7 @@ from ...varsr_core.varsr.restorer import VARSRRestorer
 from .. import host, inputs
 from ..host import advanced, schema
 from ..sockets import checked
-from ..upscaling import outputs, upscaled
+from ..upscaling import ALIASES, outputs, upscaled
 from .inputs import NANO_SIDES, guidance, model, sampling_choices, steps, strength, upscale_choices
 
 
@@ -23,7 +23,7 @@ class Upscale(io.ComfyNode):
             display_name="VARSR Upscale",
             description="Restores and enlarges pictures of any size with VARSR: all stages in one "
             "node.",
-            search_aliases=["super resolution", "restore", "enlarge", "upscaler", "4x"],
+            search_aliases=list(ALIASES),
             inputs=[
                 model(),
                 inputs.image(),

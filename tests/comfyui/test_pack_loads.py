@@ -124,3 +124,16 @@ def _tooltip(declaration: list[Any]) -> str:
     """declaration: [type] or [type, options]."""
     options = declaration[1] if len(declaration) > 1 else {}
     return (options.get("tooltip") or "").strip()
+
+
+def test_search_finds_the_upscale_nodes_by_what_people_type(pack_nodes, server):
+    """ComfyUI 0.3.75 knows no such words."""
+    if server.stats()["system"]["comfyui_version"] == "0.3.75":
+        assert "search_aliases" not in pack_nodes["VARSR_Upscale"]
+        return
+    for word in (
+        "sharpen", "denoise", "deblur", "enhance", "restore", "jpeg artifacts", "hires", "esrgan",
+        "face", "upscale image",
+    ):  # fmt: skip
+        found = {name for name, of in pack_nodes.items() if word in (of["search_aliases"] or ())}
+        assert {"VARSR_Upscale", "NSARM_Upscale"} <= found, word
