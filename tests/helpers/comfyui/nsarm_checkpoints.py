@@ -54,6 +54,7 @@ def _write_broken(folder: Path) -> None:
     broken = folder / "broken"
     broken.mkdir(exist_ok=True)
     transformer = random_weights(transformer_shapes(MICRO))
+    transformer["schedule"] = torch.tensor(MICRO.sides)
     plain = {n: t for n, t in transformer.items() if not n.startswith("map_transformer.")}
     maps = {n: t for n, t in transformer.items() if n.startswith("map_transformer.")}
     torch.save(plain, broken / "infinity.pth")
