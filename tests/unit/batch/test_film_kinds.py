@@ -34,29 +34,6 @@ def matrix(a, b, c, d):
     return [round(one * 65536) for one in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30]
 
 
-@pytest.fixture
-def run(tmp_path, micro_file, capsys, monkeypatch):
-    """The command, with a model that enlarges and changes nothing: result, notes, frames."""
-    monkeypatch.setattr(
-        Model,
-        "restore",
-        lambda model, pixels, mask, on_progress: pixels.repeat_interleave(4, -1).repeat_interleave(
-            4, -2
-        ),
-    )
-
-    def done(source, *options, output="out", code=0):
-        arguments = ("--model", micro_file, *files.QUICK, "--json", *options)
-        capsys.readouterr()
-        assert files.command(source, tmp_path / output, *arguments) == code
-        output = capsys.readouterr().out
-        done.events = lambda kind: files.events(output, kind)
-        found = files.events(output, "file")
-        return found[0] if found else None
-
-    return done
-
-
 def results(event):
     return films.shown(event["output"])[1]
 

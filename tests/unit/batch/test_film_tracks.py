@@ -16,27 +16,6 @@ from varsr_core.batch.model import Model
 SUFFIXES = list(kinds.SUBTITLES)
 
 
-@pytest.fixture
-def run(tmp_path, micro_file, capsys, monkeypatch):
-    """The command, with a model that only enlarges: what it tells of the film."""
-    monkeypatch.setattr(
-        Model,
-        "restore",
-        lambda model, pixels, mask, on_progress: pixels.repeat_interleave(4, -1).repeat_interleave(
-            4, -2
-        ),
-    )
-
-    def done(source, *options, output="out", code=0):
-        arguments = ("--model", micro_file, *files.QUICK, "--json", *options)
-        capsys.readouterr()
-        assert files.command(source, tmp_path / output, *arguments) == code
-        found = files.events(capsys.readouterr().out, "file")
-        return found[0] if found else None
-
-    return done
-
-
 def heard(path, track=0):
     """Samples of a track (channels, samples) and the time of the first, in seconds."""
     with av.open(str(path)) as source:
