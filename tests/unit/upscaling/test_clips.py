@@ -56,8 +56,12 @@ def assert_equal_but_for_rounding(found, expected):
 
 
 def alive():
-    """How many tensors Python holds, and the bytes of their memory, each piece counted once."""
+    """How many tensors Python holds, and the bytes of their memory, each piece counted once.
+
+    Sparse ones, which other tests may have left, have no memory of their own to count.
+    """
     tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    tensors = [one for one in tensors if one.layout == torch.strided]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return len(tensors), sum(storages.values())
 
