@@ -13,7 +13,6 @@ from ..family import Checkpoint
 from ..runtime.device import execution_on, tiles_that_fit
 from ..runtime.execution import Execution
 from ..runtime.progress import ProgressFn
-from ..runtime.threads import use_threads
 from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
 from ..upscaling import upscale, upscale_each
@@ -38,7 +37,6 @@ class Model:
     """
 
     def __init__(self, options: Options, read: list[Checkpoint] | None = None) -> None:
-        use_threads(options.threads)
         self.options = options
         self.restorer = build_restorer(
             read.pop() if read else read_model(options),

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..family import Checkpoint
+from ..runtime.threads import use_threads
 from .cli import LOCAL
 from .grouping import grouped
 from .jobs import Picture, Segment, Task
@@ -152,6 +153,7 @@ class RayWorker:
     """A worker as Ray Data calls it."""
 
     def __init__(self, options: Options) -> None:
+        use_threads(options.threads)
         self.worker = Worker(options)
 
     def __call__(self, rows: Columns) -> dict[str, list[Any]]:

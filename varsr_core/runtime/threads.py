@@ -37,8 +37,10 @@ def _outnumber_cpus() -> None:
 
 
 def _keep_threads(ready: Event) -> None:
-    torch.zeros(ELEMENTS * torch.get_num_threads()).add_(1)
-    ready.set()
+    try:
+        torch.zeros(ELEMENTS * torch.get_num_threads()).add_(1)
+    finally:  # whoever waits must not wait for ever
+        ready.set()
     Event().wait()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import fuzz
+from .ending import Ending
 
 FAULTS = {
     "NaN": lambda image: _with_pixel(image, float("nan")),
@@ -92,17 +93,8 @@ class Channels:
         return (image[..., [min(channel, last) for channel in range(channels)]],)
 
 
-class Dump:
+class Dump(Ending):
     """Writes the very numbers of an IMAGE, which a PNG rounds; shows the name of the file."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
-
-    RETURN_TYPES = ()
-    FUNCTION = "run"
-    OUTPUT_NODE = True
-    CATEGORY = "probe"
 
     def run(self, image):
         folder = folder_paths.get_output_directory()

@@ -2,6 +2,8 @@
 
 import torch
 
+from .ending import Ending
+
 SHAPES = {
     "picture": (1, 12, 10, 3), "two": (2, 12, 10, 3), "grey": (1, 12, 10, 1),
     "alpha": (1, 12, 10, 4), "channels 2": (1, 12, 10, 2), "channels 7": (1, 12, 10, 7),
@@ -40,17 +42,8 @@ class Tensor:
         return values, values
 
 
-class Look:
+class Look(Ending):
     """Shows the shape of a picture, and whether it is one."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
-
-    RETURN_TYPES = ()
-    FUNCTION = "run"
-    OUTPUT_NODE = True
-    CATEGORY = "probe"
 
     def run(self, image):
         return {"ui": {"shape": list(image.shape), "finite": [bool(image.isfinite().all())]}}

@@ -26,7 +26,8 @@ READABLE = (
     "wtv,yuv4mpegpipe"
 )
 METADATA_ERRORS = "surrogateescape"  # what cameras write need be no text; it is kept byte by byte
-STILL = 0x400 | 0x800  # what streams are for: an attached picture, thumbnails
+ATTACHED = 0x400  # what a stream is for: a cover picture
+STILL = ATTACHED | 0x800  # and thumbnails
 INTRA = 1  # picture type of a frame that is predicted from no other
 STEPS_BACK = (0, 2, 8, 32)  # seconds before the frame that is looked for
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from ...errors import InputError
 from ..optional import import_av
-from .reader import METADATA_ERRORS, moving_picture, open_film, purposes
+from .reader import ATTACHED, METADATA_ERRORS, moving_picture, open_film, purposes
 from .sound import CODEC_OF, ConvertedSound
 from .subtitles import CODEC_OF as TEXT_CODEC_OF
 from .subtitles import ConvertedSubtitles, can_be_converted
 
-ATTACHED = 0x400  # what a stream is for: a cover picture
 # Tags of the muxers, which write their own, or of programs that counted the old stream's bytes.
 OWN_TAGS = ("encoder", "duration", "bps", "number_of_", "_statistics", "vendor_id", "handler_name")
 DISCARDED = 48  # tracks that a demuxer has read by itself: chapters

@@ -83,7 +83,7 @@ def _write_8_bits(
 
 
 def _markers(source: Metadata) -> bytes:
-    """tiff.XMP and tiff.IPTC as a JPEG holds them, unless they are too long for it."""
+    """XMP and IPTC as a JPEG holds them, unless they are too long for it."""
     contents = []
     if source.xmp:
         contents.append((b"\xff\xe1", XMP_MARKER + source.xmp))
@@ -118,7 +118,7 @@ def _resolution(source: Metadata) -> dict[int, float]:
 
 
 def _png_texts(source: Metadata) -> list[tuple[bytes, bytes]]:
-    """Chunks of text, tiff.XMP among them."""
+    """Chunks of text, XMP among them."""
     texts = list(source.texts)
     keys = {content.split(b"\0", 1)[0] for _, content in texts}
     for key, text in ((XMP_KEY, source.xmp), (COMMENT_KEY, source.comment.encode())):
