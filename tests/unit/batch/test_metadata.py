@@ -215,6 +215,21 @@ def test_what_is_too_long_for_a_jpeg_is_left_out_of_it(tmp_path):
     assert xmp_of(restored(source, ".webp")).rstrip() == TRUE_XMP
 
 
+def test_what_a_jpeg_has_no_room_for_is_told(tmp_path, micro_file, capsys):
+    texts = PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", "<x>" + 70_000 * "a" + "</x>")
+    texts.add_text("Comment", 70_000 * "b")
+    files.save(tmp_path / "in/long.png", files.pixels(), pnginfo=texts)
+    files.save(tmp_path / "in/short.png", files.pixels())
+    for form, told in (("jpeg", ["comment", "XMP"]), ("png", [])):
+        options = ("--model", micro_file, *files.QUICK, "--json", "--format", form)
+        assert files.command(tmp_path / "in", tmp_path / form, *options) == 0
+        events = files.events(capsys.readouterr().out, "file")
+        notes = {event["source"].rsplit("/", 1)[1]: event["notes"] for event in events}
+        assert notes["short.png"] == []
+        assert [note.split()[0] for note in notes["long.png"]] == told
+
+
 def test_results_of_pictures_that_say_nothing_say_nothing(tmp_path):
     for path in every_result(files.save(tmp_path / "in.png", files.pixels())):
         found = read_picture(path)

@@ -17,7 +17,7 @@ from ..outcome import Outcome, attempt
 from ..part_files import whole_result
 from ..report import TileCount, WatchFn
 from .reading import DecodedPicture, read_mask, read_picture
-from .writing import check_writable, write_picture
+from .writing import check_writable, too_long, write_picture
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class PictureRestorer:
                 write_picture(result, read.content, part, path.suffix, self.options.form)
                 size = part.stat().st_size
             taken = read.seconds + seconds + time.perf_counter() - began
-            return replace(read.known, bytes=size, tiles=read.canvas.tiles, seconds=taken)
+            made = replace(read.known, bytes=size, tiles=read.canvas.tiles, seconds=taken)
+            return replace(made, notes=too_long(read.content, path.suffix))
 
         return attempt(read.known, write)

@@ -82,18 +82,37 @@ def _write_8_bits(
     Image.fromarray(values).save(path, format=name.upper(), **options, **kept)
 
 
-def _markers(source: Metadata) -> bytes:
-    """XMP and IPTC as a JPEG holds them, unless they are too long for it."""
-    contents = []
+def too_long(source: Metadata, suffix: str) -> tuple[str, ...]:
+    """What a JPEG has no room for, in words; other formats have."""
+    if PICTURE_FORMATS[suffix] != "jpeg":
+        return ()
+    sizes = {"EXIF": len(source.exif), "comment": len(source.comment.encode())}
+    sizes |= {name: len(content) for name, _, content in _segments(source)}
+    words = {"comment": "cut off"}
+    return tuple(
+        f"{name} {words.get(name, 'left out')}, which is longer than a JPEG can hold"
+        for name, size in sizes.items()
+        if size > MARKER_BYTES
+    )
+
+
+def _segments(source: Metadata) -> list[tuple[str, bytes, bytes]]:
+    """XMP and IPTC as a JPEG holds them: name, marker and content."""
+    found = []
     if source.xmp:
-        contents.append((b"\xff\xe1", XMP_MARKER + source.xmp))
+        found.append(("XMP", b"\xff\xe1", XMP_MARKER + source.xmp))
     if source.iptc:
         size = struct.pack(">I", len(source.iptc))
         head = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">H", IPTC_RESOURCE) + bytes(2) + size
-        contents.append((b"\xff\xed", head + source.iptc + bytes(len(source.iptc) % 2)))
+        found.append(("IPTC", b"\xff\xed", head + source.iptc + bytes(len(source.iptc) % 2)))
+    return found
+
+
+def _markers(source: Metadata) -> bytes:
+    """The segments that are short enough, one after another."""
     return b"".join(
         marker + struct.pack(">H", 2 + len(content)) + content
-        for marker, content in contents
+        for _, marker, content in _segments(source)
         if len(content) <= MARKER_BYTES
     )
 
