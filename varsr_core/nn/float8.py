@@ -6,12 +6,13 @@ number that bf16 and fp16 hold without rounding, so nothing is lost but by the 8
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..files.lazy_tensor import LazyTensor, StateDict
 from .parameters import bring
 
 FLOAT8 = torch.float8_e4m3fn
@@ -84,7 +85,7 @@ class Float8Linear(nn.Module):
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """weight: in float8, and bias: in the dtype of x; both on its device."""
         scale = bring(self.scale, x)
-        if self.aligned and x.dtype == torch.bfloat16 and multiplies_float8(x.device):
+        if self.aligned and x.dtype != torch.float32 and multiplies_float8(x.device):
             product = multiply(x, weight, scale)
             return product if bias is None else product + bias
         return F.linear(x, weight.to(x.dtype) * scale.to(x.dtype)[:, None], bias)
@@ -96,3 +97,21 @@ def store_in_float8(module: nn.Module, layer: type[Float8Linear] = Float8Linear)
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(parent, name, layer(child))
+
+
+def widened(weights: StateDict) -> StateDict:
+    """Weights as they were before store_in_float8(), but for its rounding: to be stored so again.
+
+    That loses nothing more, for scales are powers of two.
+    """
+    wide = dict(weights)
+    for name, tensor in weights.items():
+        if tensor.dtype == FLOAT8:
+            scale = wide.pop(f"{name.removesuffix('weight')}scale")
+            product = partial(_widen, tensor, scale)
+            wide[name] = LazyTensor(tensor.shape, torch.float32, product)
+    return wide
+
+
+def _widen(tensor: Tensor | LazyTensor, scale: Tensor | LazyTensor) -> Tensor:
+    return tensor.detach().float() * scale.detach()[:, None]

@@ -20,7 +20,7 @@ class LeastSquares:
 
     def add(self, inputs: Tensor, targets: Tensor) -> None:
         """inputs: (rows, inputs); targets: (rows, targets)."""
-        x, y = inputs.double().cpu(), targets.double().cpu()
+        x, y = inputs.cpu().double(), targets.cpu().double()  # MPS has no float64
         x = torch.cat((x, torch.ones_like(x[:, :1])), dim=1)
         self.squares += x.T @ x
         self.products += x.T @ y

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .layer_list import LayerList
+from .resample import resample
 from .weights import RenameTable
 
 NORM_EPS = 1e-5
@@ -44,11 +45,14 @@ class NormedConv(nn.Module):
 
 
 class Layer(nn.Module):
-    """A transformer encoder layer as of old: norms behind the sums, ReLU."""
+    """A transformer encoder layer as of old: norms behind the sums, ReLU.
+
+    dropout: share of values that are dropped in training; 0 at all other times
+    """
 
     def __init__(self, width: int, heads: int, operations: ModuleType = nn) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, 0.0
         self.qkv = operations.Linear(width, 3 * width)
         self.projection = operations.Linear(width, width)
         self.norm1 = operations.LayerNorm(width, eps=NORM_EPS)
@@ -59,9 +63,13 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> the same shape."""
         q, k, v = rearrange(self.qkv(x), "n l (three h d) -> three n h l d", three=3, h=self.heads)
-        seen = F.scaled_dot_product_attention(q, k, v)
-        x = self.norm1(x + self.projection(rearrange(seen, "n h l d -> n l (h d)")))
-        return self.norm2(x + self.fc2(F.relu(self.fc1(x))))
+        seen = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
+        seen = self.projection(rearrange(seen, "n h l d -> n l (h d)"))
+        x = self.norm1(x + self._drop(seen))
+        return self.norm2(x + self._drop(self.fc2(self._drop(F.relu(self.fc1(x))))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.dropout else x
 
 
 class Branch(nn.Module):
@@ -88,7 +96,7 @@ class Branch(nn.Module):
 
     def forward(self, features: Tensor, side: int) -> Tensor:
         """(N, C, S, S) -> (N, side * side, channels)."""
-        x = F.adaptive_avg_pool2d(self.features(features), side).flatten(2).transpose(1, 2)
+        x = resample(self.features(features), side, "area").flatten(2).transpose(1, 2)
         for layer in self.layers:
             x = layer(x)
         return self.out(F.gelu(self.norm(self.narrow(x))))
@@ -121,11 +129,10 @@ class MapNetwork(nn.Module):
     def forward(self, latent: Tensor) -> list[Tensor]:
         return self.maps(self.extractor(latent))
 
-    def maps(self, features: Tensor) -> list[Tensor]:
-        """What the branches make of the extractor's output (N, C, S, S)."""
-        return [
-            branch(features, side) for branch, side in zip(self.branches, self.sides, strict=True)
-        ]
+    def maps(self, features: Tensor, scales: int | None = None) -> list[Tensor]:
+        """What the branches, or only the first ones, make of the extractor's output (N, C, S, S)"""
+        pairs = list(zip(self.branches, self.sides, strict=True))[:scales]
+        return [branch(features, side) for branch, side in pairs]
 
 
 def _normed_convs(theirs: str, ours: str, count: int) -> RenameTable:

@@ -15,6 +15,11 @@ def bring(weight: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor
     return weight.to(x.device, dtype or weight.dtype, non_blocking=x.is_cuda)
 
 
+def weight_bytes(network: nn.Module) -> int:
+    """Memory that all weights of a network take, wherever they lie."""
+    return sum(weight.nbytes for weight in network.parameters())
+
+
 class LeafParameter(nn.Module):
     """A learned tensor that is a module of its own: hosts offload modules without children, and
     miss the parameters of any other. Its name in a file is that of the module and `.weight`."""

@@ -1,17 +1,12 @@
-"""The schedule of token maps: which sides, how many tokens, how guidance grows over them."""
+"""The schedule of token maps: which sides, how many tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 
 from ..files.lazy_tensor import StateDict
-
-GuidanceSchedule = Literal["linear", "constant", "quadratic"]
-GUIDANCE_SCHEDULES: tuple[str, ...] = get_args(GuidanceSchedule)
-
 
 MAX_TILE = 8192  # pixels; one of them in a file of a few bytes would fill any memory
 
@@ -48,18 +43,6 @@ class ScaleSchedule:
     def num_tokens(self) -> int:
         """Tokens of all scales together."""
         return sum(side * side for side in self.sides)
-
-    def guidance_ratio(self, scale: int, schedule: GuidanceSchedule = "linear") -> float:
-        """Fraction of the full guidance strength at `scale`; always 1 at the last one.
-
-        Linear is the paper's; quadratic is what the class-to-image base model was sampled with.
-        """
-        if schedule not in GUIDANCE_SCHEDULES:
-            raise ValueError(f"guidance schedule {schedule!r} is none of {GUIDANCE_SCHEDULES}")
-        if schedule == "constant" or self.num_scales == 1:
-            return 1.0
-        ratio = scale / (self.num_scales - 1)
-        return ratio if schedule == "linear" else ratio * ratio
 
 
 def whole_numbers(weights: StateDict, name: str, dimensions: int) -> tuple[int, ...]:

@@ -28,6 +28,31 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
 
 
+def truncated(logits: Tensor, *, top_k: int, top_p: float, temperature: float) -> Tensor:
+    """Logits (..., V) of the tokens to choose from, the others at -inf; 0 and 1 keep all."""
+    logits = logits / temperature
+    if top_k > 0:
+        logits = keep_top_k(logits, top_k)
+    if top_p < 1:
+        logits = keep_top_p(logits, top_p)
+    return logits
+
+
+def smooth_weights(logits: Tensor, ratio: float, exponential: Tensor) -> Tensor:
+    """How much each token counts in a smooth mean: `more_smooth` of the public code.
+
+    A softmax of logits with Gumbel noise, so that the mean is near one token drawn at random; ever
+    nearer, the finer the scale.
+
+    logits:      (..., V), truncated
+    ratio:       0 at the first scale, 1 at the last
+    exponential: (..., V), from the exponential distribution of rate 1
+    returns      (..., V), 1 in sum
+    """
+    spread = max(0.27 * (1 - 0.95 * ratio), 0.005)
+    return ((logits * (1 + ratio) - exponential.log()) / spread).softmax(dim=-1)
+
+
 def draw_tokens(
     logits: Tensor, *, top_k: int, top_p: float, temperature: float, uniform: Tensor | None
 ) -> Tensor:
@@ -44,11 +69,7 @@ def draw_tokens(
         return logits.argmax(dim=-1)
     if uniform is None:
         raise ValueError("sampling with top_k other than 1 needs uniform numbers")
-    logits = logits / temperature
-    if top_k > 0:
-        logits = keep_top_k(logits, top_k)
-    if top_p < 1:
-        logits = keep_top_p(logits, top_p)
+    logits = truncated(logits, top_k=top_k, top_p=top_p, temperature=temperature)
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
     # A float32 below 1 times the total rounds to less than the total: the draw stays inside.
     point = uniform[..., None].to(cumulative) * cumulative[..., -1:]

@@ -96,10 +96,10 @@ def rotary_order(width: int, heads: int) -> Tensor:
     return torch.cat((paired, paired + width, torch.arange(2 * width, 3 * width)))
 
 
-def autoencoder_dtype(dtype: torch.dtype) -> torch.dtype:
+def autoencoder_dtype(dtype: torch.dtype, wide_dtype: torch.dtype) -> torch.dtype:
     """Of an autoencoder beside networks of `dtype`."""
     # float16 overflows in the decoders of such autoencoders and turns pictures black.
-    return torch.float32 if dtype == torch.float16 else dtype
+    return wide_dtype if dtype == torch.float16 else dtype
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,18 @@ class WeightRules:
         """
         check_fit(self.title, on_meta(make), self._learned(weights))
 
-    def build(self, make: Callable[[], Network], weights: StateDict, dtype: torch.dtype) -> Network:
+    def build(
+        self,
+        make: Callable[[], Network],
+        weights: StateDict,
+        dtype: torch.dtype,
+        wide_dtype: torch.dtype,
+    ) -> Network:
         """A model from converted weights, strictly: nothing missing, nothing left over.
 
         Tensors that have the right dtype already are used as they are, mapped ones without a copy.
         """
-        model, coder = on_meta(make), autoencoder_dtype(dtype)
+        model, coder = on_meta(make), autoencoder_dtype(dtype, wide_dtype)
         state = {
             name: tensor.to(
                 self.fix_dtype(name, tensor, coder if name.startswith(self.autoencoder) else dtype)

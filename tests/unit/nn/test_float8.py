@@ -7,8 +7,9 @@ from torch import nn
 from helpers import models
 from helpers.each import each
 from varsr_core.nn import float8
-from varsr_core.nn.float8 import FLOAT8, Float8Linear, quantise, store_in_float8
-from varsr_core.varsr.acceleration import in_float8
+from varsr_core.nn.float8 import FLOAT8, Float8Linear, quantise, store_in_float8, widened
+from varsr_core.runtime.cuda_graphs import Recorder
+from varsr_core.varsr.acceleration import accelerated, in_float8, rebuilt
 
 
 def random(*shape, seed=0):
@@ -72,13 +73,14 @@ def test_layer_multiplies_by_the_weights_it_stores(dtype, bias):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_products_of_8_bits_come_close_to_those_of_16(bias, monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_of_8_bits_come_close_to_those_of_16(bias, dtype, monkeypatch):
     """The CPU has the same operation as the GPUs it is for."""
-    layer, x = Float8Linear(linear(bias=bias).bfloat16()), random(5, 7, 64).bfloat16()
+    layer, x = Float8Linear(linear(bias=bias).to(dtype)), random(5, 7, 64).to(dtype)
     plain = layer(x)
     monkeypatch.setattr(float8, "multiplies_float8", lambda device: True)
     found = layer(x)
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == dtype
     assert not torch.equal(found, plain)
     assert relative(found.flatten(0, 1), plain.flatten(0, 1)) < 0.06
 
@@ -114,3 +116,31 @@ def test_model_in_float8_holds_its_blocks_in_8_bits_and_leaves_the_other_alone()
     after = plain.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_a_rebuilt_model_has_the_same_weights_in_layers_of_its_own(eight_bits):
+    plain = models.micro_model()
+    model = in_float8(plain.state_dict(), plain) if eight_bits else plain
+    other = rebuilt(model.state_dict(), model)
+    expected, found = model.state_dict(), other.state_dict()
+    assert {name: t.dtype for name, t in expected.items()} == {n: t.dtype for n, t in found.items()}
+    wide = widened(found)  # a row's scale may be another power of two
+    for name, tensor in widened(expected).items():
+        assert torch.equal(wide[name].detach(), tensor.detach()), name
+    own, others = set(model.modules()), set(other.modules())
+    assert not own & others, "what a host does to one is not done to the other"
+    assert other.fingerprint == model.fingerprint
+    assert other.defaults == model.defaults
+
+
+def test_a_rebuilt_model_takes_no_memory_for_weights():
+    plain = models.micro_model()
+    other = rebuilt(plain.state_dict(), plain).state_dict()
+    assert all(other[name].data_ptr() == p.data_ptr() for name, p in plain.state_dict().items())
+
+
+def test_a_rebuilt_model_runs_its_blocks_as_the_other_does():
+    plain = accelerated(models.micro_model(), recorder=Recorder())
+    other = rebuilt(plain.state_dict(), plain)
+    assert other.transformer.run_blocks is plain.transformer.run_blocks

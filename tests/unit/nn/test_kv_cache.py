@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from helpers.card import card, device
 from helpers.each import each
 from varsr_core.nn.kv_cache import KVCache
 
@@ -118,6 +119,35 @@ def test_cache_elsewhere_holds_the_same():
     assert cache.storage.device.type == "cpu"
     again = cache.to(torch.device("cpu"))
     assert all(torch.equal(held(again, layer), held(cache, layer)) for layer in range(LAYERS))
+
+
+def test_cache_that_waits_takes_room_for_what_it_holds_and_gets_all_of_it_back():
+    """Bits too: it comes back to a card, here to the pretended one."""
+    expected = filled_cache()
+    with card():
+        there = expected.to(device())
+        assert there.nbytes == expected.nbytes
+        waiting = there.to(torch.device("cpu"))
+        assert (waiting.length, waiting.capacity) == (5, 12)
+        assert waiting.nbytes * 12 == expected.nbytes * 5
+        with pytest.raises(ValueError, match="holds 5 tokens; 6 were appended"):
+            waiting.append(0, *random_tokens(1, 0))
+        part = waiting.select(torch.tensor([1])).to(device())
+        again = waiting.to(device())
+        assert (again.storage.shape, part.capacity) == (expected.storage.shape, 12)
+        for layer in range(LAYERS):
+            keys, values = (held(expected, layer)[side] for side in range(2))
+            assert torch.equal(again.storage[0, layer, :, :, :5].cpu(), keys)
+            assert torch.equal(part.storage[1, layer, :, :, :5].cpu(), values[[1]])
+        assert (again.length, part.length) == (5, 5)
+
+
+def test_emptied_cache_has_no_memory_and_takes_nothing_in():
+    cache = filled_cache().emptied()
+    assert (cache.nbytes, cache.length, cache.capacity) == (0, 0, 0)
+    assert cache.to(torch.device("meta")).nbytes == 0
+    with pytest.raises(ValueError, match="holds 0 tokens; 1 were appended"):
+        cache.append(0, *random_tokens(1, 0))
 
 
 def test_bytes_are_those_of_keys_and_values_for_all_tokens():
