@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from helpers.each import each
+from helpers.told import assert_rises_to_its_total, task_of
 from varsr_core.runtime.execution import Execution, Session, is_out_of_memory
+from varsr_core.runtime.progress import Stage
+from varsr_core.runtime.work import Calls, Task
 
 
 class CancelledError(Exception):
@@ -24,22 +27,24 @@ class Work:
         self.tried = []
         self.done = []
 
-    def __call__(self, part, report):
+    def __call__(self, part):
         size = part.stop - part.start
         self.tried.append(size)
         if size > self.capacity or (size > 1 and len(self.tried) in self.fail_at):
             raise torch.OutOfMemoryError("too many")
         self.done += range(part.start, part.stop)
-        report("work")
 
 
-def session_of(at_once=1, total=0, **services):
-    return Session(Execution(prepare=lambda: at_once, **services), total)
+ONE = task_of(1)
+
+
+def session_of(at_once=1, *plan, **services):
+    return Session(Execution(prepare=lambda: at_once, **services), plan)
 
 
 def run(work, tiles, at_once, **services):
-    session = session_of(at_once, tiles, **services)
-    session.run(tiles, work)
+    session = session_of(at_once, (ONE, tiles), **services)
+    session.run(tiles, ONE, work)
     return session
 
 
@@ -54,8 +59,8 @@ def test_session_works_on_as_many_tiles_as_prepare_says_and_on_one_at_least(said
 
 def test_model_is_prepared_once():
     calls = []
-    session = Session(Execution(prepare=lambda: calls.append(1) or 2), 7)
-    session.run(7, Work())
+    session = Session(Execution(prepare=lambda: calls.append(1) or 2))
+    session.run(7, ONE, Work())
     assert calls == [1]
 
 
@@ -101,7 +106,7 @@ def test_work_goes_on_where_memory_ran_out(fail_at):
 
 def test_size_found_by_running_out_of_memory_holds_for_the_next_run():
     session, work = run(Work(capacity=2), 4, 4), Work()
-    session.run(4, work)
+    session.run(4, ONE, work)
     assert work.tried == [2, 2]
 
 
@@ -144,7 +149,7 @@ def test_single_tile_that_runs_out_of_memory_is_an_error_that_says_what_to_do(at
 
 @pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError, RuntimeError])
 def test_single_tile_raises_the_same_kind_whatever_the_backend_raised(kind):
-    def work(part, report):
+    def work(part):
         raise kind("out of memory")
 
     with pytest.raises(torch.OutOfMemoryError, match="single tile"):
@@ -182,7 +187,7 @@ def test_memory_is_freed_after_the_error_has_let_go_of_it():
 
     alive = []
 
-    def work(part, report):
+    def work(part):
         held = Tensors()
         if part.stop - part.start > 1:
             raise torch.OutOfMemoryError(f"with {held}")
@@ -195,7 +200,7 @@ def test_memory_is_freed_after_the_error_has_let_go_of_it():
 def test_other_errors_are_raised_at_once(tiles):
     freed, tried = [], []
 
-    def work(part, report):
+    def work(part):
         tried.append(part)
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -209,7 +214,7 @@ def test_other_errors_are_raised_at_once(tiles):
 def test_the_caller_may_tell_what_out_of_memory_is():
     tried = []
 
-    def work(part, report):
+    def work(part):
         tried.append(part.stop - part.start)
         if tried[-1] > 1:
             raise KeyError("the host's own kind")
@@ -225,6 +230,14 @@ def test_the_caller_may_tell_what_out_of_memory_is():
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("HIPBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("miopenStatusAllocFailed"), True),
+        (RuntimeError("hipErrorOutOfMemory"), True),
+        (RuntimeError("UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False),
         (RuntimeError("shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],
@@ -233,40 +246,76 @@ def test_out_of_memory_is_told_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 
+@pytest.mark.parametrize(("kind", "expected"), [(RuntimeError, True), (KeyboardInterrupt, False)])
+def test_what_a_shortage_led_to_counts_as_one_unless_somebody_cancels(kind, expected):
+    """A recording that runs out of memory ends with an error of its own."""
+    error = kind("capture failed")
+    error.__context__ = torch.OutOfMemoryError("full")
+    assert is_out_of_memory(error) is expected
+
+
 @each("fail_at", [set(), {1}, {2}, {1, 2}, {2, 4}])
 @each(("tiles", "at_once"), [(1, 4), (7, 1), (7, 3), (8, 8)])
 def test_progress_rises_to_its_total_wherever_memory_runs_out(tiles, at_once, fail_at):
     seen = []
     run(Work(fail_at=fail_at), tiles, at_once, on_progress=seen.append)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[0] > 0
-    assert done[-1] == tiles
-    assert {progress.total for progress in seen} == {tiles}
+    assert_rises_to_its_total(seen)
+    assert seen[-1].done == tiles
 
 
 def test_progress_counts_over_all_runs_of_a_session():
     seen = []
-    session = session_of(2, total=3 + 4 + 2, on_progress=seen.append)
-    session.run(3, Work())
-    session.report(4, "skipped")
-    session.run(2, Work(capacity=1))
-    assert [progress.done for progress in seen] == [2, 3, 7, 8, 9]
+    large = task_of(4)
+    session = session_of(2, (ONE, 3), (large, 1), (ONE, 2), on_progress=seen.append)
+    session.run(3, ONE, Work())
+    with session.doing(large):
+        assert session.done == 3
+    session.run(2, ONE, Work(capacity=1))
+    assert [progress.done for progress in seen] == [0, 2, 2, 3, 3, 7, 7, 7, 8, 8, 9]
     assert session.done == session.total == 9
 
 
-def test_progress_tells_stage_step_and_picture():
-    seen, picture = [], torch.rand(3, 2, 2)
-    session = session_of(1, total=3, on_progress=seen.append)
-    session.run(2, Work())
-    session.report(1, "end", 4, picture)
-    assert [progress.stage for progress in seen] == ["work", "work", "end"]
-    assert [progress.step for progress in seen] == [None, None, 4]
-    assert [progress.picture for progress in seen] == [None, None, picture]
+def test_progress_tells_what_begins_and_what_has_ended():
+    seen, scale = [], task_of(1, Stage("scale", 5, 7))
+    session = session_of(1, (ONE, 2), (scale, 3), on_progress=seen.append)
+    session.run(2, ONE, Work())
+    with session.doing(scale, 3, step=4, draw=lambda: "picture"):
+        pass
+    assert [str(progress.stage) for progress in seen] == ["decoding"] * 4 + ["scale 5 of 7"] * 2
+    assert [progress.step for progress in seen] == [None] * 5 + [4]
+    assert [progress.stepped for progress in seen] == [0] * 5 + [3]
+    assert [progress.draw and progress.draw() for progress in seen] == [None] * 5 + ["picture"]
+
+
+def test_all_of_a_run_may_count_for_something_else():
+    """Where it takes the place of work that was announced."""
+    seen = []
+    session = session_of(2, (task_of(7), 1), on_progress=seen.append)
+    session.run(5, task_of(100), Work(), units=7)
+    assert [progress.done for progress in seen] == [0, 2, 2, 5, 5, 7]
+
+
+def test_failed_work_does_not_count_and_the_bar_does_not_go_back():
+    seen, layer = [], torch.nn.Identity()
+    task = Task(Stage("refining"), [Calls(layer, 10, count=2)])
+    session = session_of(4, (task, 4), on_progress=seen.append)
+
+    def short():
+        with session.doing(task, 4):
+            layer(torch.zeros(1))
+            raise torch.OutOfMemoryError
+
+    assert not session.attempt(4, short)
+    assert session.done == 0
+    for _ in range(2):
+        with session.doing(task, 2):
+            layer(torch.zeros(1))
+            layer(torch.zeros(1))
+    assert [progress.done for progress in seen] == [0, 40, 40, 40, 40, 40, 40, 60, 79, 80]
 
 
 def test_failed_attempt_makes_no_progress():
-    session = session_of(4, total=4)
+    session = session_of(4, (ONE, 4))
     session.attempt(4, out_of_memory)
     assert session.done == 0
 
@@ -284,8 +333,8 @@ def test_cancelling_stops_the_work_and_reaches_the_caller():
 
 
 def test_defaults_work_one_by_one_in_silence_on_the_cpu():
-    session, work = Session(Execution(), 2), Work()
-    session.run(2, work)
+    session, work = Session(Execution(), [(ONE, 2)]), Work()
+    session.run(2, ONE, work)
     assert (session.device, session.size) == (torch.device("cpu"), 1)
     assert work.tried == [1, 1]
     assert Execution().spare_bytes() is None
