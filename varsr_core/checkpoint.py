@@ -9,25 +9,31 @@ from typing import Any
 import torch
 
 from .errors import CheckpointError
-from .family import Checkpoint, Family
+from .family import (
+    FORMAT_VERSION,
+    Checkpoint,
+    Family,
+    ModelKind,
+    assembled,
+    look_into,
+    unknown,
+)
 from .files.atomic import unfinished_file
-from .files.fingerprint import Fingerprint, fingerprint, sampled
+from .files.fingerprint import fingerprint  # noqa: F401 (others take it from here)
 from .files.lazy_tensor import StateDict
-from .files.soundness import Contents, check_finite, check_plain, contents_of, is_rounded
-from .files.tensors import check_space, read_tensors, write_safetensors
+from .files.tensors import check_space, write_safetensors
 from .nsarm.family import NSARM_FAMILY
-from .runtime.device import pick_device, pick_dtype
+from .runtime.device import pick_device, pick_dtype, wide_dtype
 from .tiling.restorer import Restorer
 from .varsr.family import VARSR_FAMILY
+from .varsr.k2n.kind import K2N_KIND
 
 # Every family there is, by name; the first has the model that comes with the pack.
 FAMILIES = {family.name: family for family in (VARSR_FAMILY, NSARM_FAMILY)}
 DEFAULT_FAMILY = next(iter(FAMILIES))
 
-FORMAT_VERSION = "1"  # of our files; raised when an older pack could not read them
-
-# What work on tensors of impossible shapes and dtypes ends in, where no check names the fault.
-BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# Networks that help a family's, and restore nothing by themselves.
+ADDITIONS: tuple[ModelKind, ...] = (K2N_KIND,)
 
 FOREIGN = (  # start of a tensor name that gives a file away -> what it is, and where it belongs
     ("model.diffusion_model.", "a Stable Diffusion checkpoint; use the Load Checkpoint node"),
@@ -54,7 +60,7 @@ def load_model(
     device:  "auto" takes the first GPU there is; None leaves the weights where they are
     dtype:   of the matrix products: a torch.dtype, "auto", "fp32", "bf16" or "fp16"
     choices: the family's own, e.g. VARSRChoices; None for its defaults
-    options: of the family's `build`: attention, operations
+    options: of the family's `build`: wide_dtype, attention, operations
     Raises CheckpointError for what is no model, InputError for a device that is not there.
     """
     return build_restorer(
@@ -63,7 +69,7 @@ def load_model(
 
 
 def build_restorer(
-    read: Checkpoint,
+    read: Checkpoint[Family],
     *,
     device: str | torch.device | None,
     dtype: str | torch.dtype,
@@ -72,13 +78,14 @@ def build_restorer(
 ) -> Restorer[Any]:
     """What `load_model()` does with the weights of a file; arguments as there."""
     place = None if device is None else pick_device(str(device))
+    runs_on = place or torch.device("cpu")
     if isinstance(dtype, str):
-        dtype = pick_dtype(dtype, place or torch.device("cpu"))
-    network = read.build(dtype=dtype, **options)
+        dtype = pick_dtype(dtype, runs_on, read.family.dtypes)
+    network = read.build(dtype=dtype, **{"wide_dtype": wide_dtype(runs_on), **options})
     return read.family.restorer(network if place is None else network.to(place), choices)
 
 
-def read_model(path: str | Path | None = None, family: str | None = None) -> Checkpoint:
+def read_model(path: str | Path | None = None, family: str | None = None) -> Checkpoint[Family]:
     """The weights that a file names, mapped into memory; arguments as in `load_model()`."""
     wanted = None if family is None else FAMILIES[family]
     if path is None:
@@ -89,13 +96,13 @@ def read_model(path: str | Path | None = None, family: str | None = None) -> Che
     files = [family.files(path) for family in ([wanted] if wanted else FAMILIES.values())]
     if any(found != files[0] for found in files):  # else the file need not be read to tell
         files = [_recognise(path)[1].files(path)]
-    return load_checkpoint(files[0], wanted)
+    return with_restorer(load_checkpoint(files[0], wanted))
 
 
-def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Checkpoint:
+def load_checkpoint(paths: Sequence[Path], wanted: ModelKind | None = None) -> Checkpoint:
     """One converted file, or the files of a release in any order. Raises CheckpointError.
 
-    wanted: the only family that is accepted; any, if None
+    wanted: the only family, or addition, that is accepted; any, if None
     """
     found: dict[str, tuple[StateDict, Path]] = {}
     files = [_recognise(path) for path in paths]
@@ -111,33 +118,21 @@ def load_checkpoint(paths: Sequence[Path], wanted: Family | None = None) -> Chec
     family = files[0][1]
     metadata = next((data for _, _, parts, data in files if family.complete in parts), {})
     names = " and ".join(path.name for path in paths)
-    try:
-        tensors = family.assemble({part: tensors for part, (tensors, _) in found.items()})
-        check_finite(tensors, "the file was damaged, or training failed. Download or convert again")
-    except CheckpointError as error:
-        raise CheckpointError(f"{names}: {error}") from error
-    except BROKEN as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    found_parts = {part: tensors for part, (tensors, _) in found.items()}
+    return assembled(family, found_parts, metadata, names)
+
+
+def with_restorer(read: Checkpoint) -> Checkpoint[Family]:
+    """The same, of a family. Raises CheckpointError for networks that only help one."""
+    if not isinstance(read.family, Family):
         raise CheckpointError(
-            f"{names}: its tensors do not make up a {family.title} model ({reason}); download or "
-            "convert the files again"
-        ) from error
-    return Checkpoint(family, tensors, _identity(tensors, metadata), metadata, names)
+            f"{read.files} is a file of {read.family.title}, which only helps another model; use "
+            f"the {read.family.loader} node, or --{read.family.name} of the command"
+        )
+    return read
 
 
-def _identity(tensors: StateDict, metadata: Mapping[str, str]) -> Fingerprint:
-    """The fingerprint that the metadata tells, unless the tensors show that it is another's."""
-    told = metadata.get("fingerprint")
-    if told and Contents.KEY in metadata:  # both were checked when the file was read
-        return Fingerprint(told, sampled(tensors), metadata[Contents.KEY])
-    found = fingerprint(tensors)
-    if told in (None, found) or not is_rounded(tensors):
-        return found
-    # Of weights that were cast, what they were before is not to be found any more.
-    return Fingerprint(told, found.samples, contents_of(tensors, metadata), checked=False)
-
-
-def _check_family(files: Sequence[tuple[Path, Family]], wanted: Family | None) -> None:
+def _check_family(files: Sequence[tuple[Path, ModelKind]], wanted: ModelKind | None) -> None:
     for path, family in files:
         if wanted not in (None, family):
             raise CheckpointError(
@@ -151,37 +146,15 @@ def _check_family(files: Sequence[tuple[Path, Family]], wanted: Family | None) -
             )
 
 
-def _recognise(path: Path) -> tuple[Path, Family, dict[str, StateDict], dict[str, str]]:
-    """The family of a file, and the parts of a model it holds."""
-    groups, metadata = read_tensors(path)
-    version = metadata.get("format_version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path.name} has format version {version}, this pack reads {FORMAT_VERSION}; "
-            "update the pack, or convert the released files again"
-        )
-    for family in FAMILIES.values():
-        parts: dict[str, StateDict] = {}
-        for group in groups:
-            for part, tensors in family.split(group).items():
-                parts.setdefault(part, tensors)
-        if parts:
-            try:
-                for tensors in parts.values():
-                    check_plain(tensors)
-            except CheckpointError as error:
-                raise CheckpointError(f"{path.name}: {error}") from None
-            return path, family, parts, metadata
-    names = [name for group in groups for name in group]
-    titles = " or ".join(family.title for family in FAMILIES.values())
+def _recognise(path: Path) -> tuple[Path, ModelKind, dict[str, StateDict], dict[str, str]]:
+    """The kind of a file, and the parts of a model it holds."""
+    kind, parts, metadata, names = look_into(path, (*ADDITIONS, *FAMILIES.values()))
+    if kind is not None:
+        return path, kind, parts, metadata
     for start, description in FOREIGN:
         if any(name.startswith(start) for name in names):
             raise CheckpointError(f"{path.name} is {description}")
-    raise CheckpointError(
-        f"{path.name} is no checkpoint of {titles}: none of "
-        f"its {len(names)} tensors tells a known model"
-        + (f" (the first is {names[0]!r})" if names else "")
-    )
+    raise unknown(path, FAMILIES.values(), names)
 
 
 def save_checkpoint(

@@ -38,6 +38,17 @@ SAFETENSORS_DTYPES = {
 }
 
 
+class Group(dict[str, Tensor]):
+    """Named tensors of a pickle.
+
+    key:   under which they are nested, or empty
+    plain: what else the pickle holds beside tensors, at its top
+    """
+
+    key: str = ""
+    plain: Mapping[str, Any] = {}
+
+
 def with_partner(path: Path, partner: str) -> list[Path]:
     """The files of a model: a pickle of a release takes the other one if that lies beside it.
 
@@ -122,9 +133,10 @@ def _groups(value: Any, name: str) -> Iterator[dict[str, Tensor]]:
     A few bytes of a pickle can hold dictionaries that share others, or themselves, so that there
     is no end to their paths; a dictionary is looked at once. name: of the file
     """
-    waiting, seen = [(value, 0)], set[int]()
+    waiting, seen = [(value, 0, "")], set[int]()
+    plain = value if isinstance(value, Mapping) else {}
     while waiting:
-        value, depth = waiting.pop()
+        value, depth, key = waiting.pop()
         if not isinstance(value, Mapping) or id(value) in seen:
             continue
         seen.add(id(value))
@@ -133,11 +145,13 @@ def _groups(value: Any, name: str) -> Iterator[dict[str, Tensor]]:
                 f"{name} nests more than {MAX_CONTAINERS:,} dictionaries, or some more than "
                 f"{MAX_DEPTH} deep; this is no checkpoint. Download it again"
             )
-        tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
-        if tensors:
-            yield tensors
-        inside = [nested for nested in value.values() if isinstance(nested, Mapping)]
-        waiting.extend((nested, depth + 1) for nested in reversed(inside))
+        named = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if named:
+            group = Group(named)
+            group.key, group.plain = key, plain
+            yield group
+        inside = [(nested, str(k)) for k, nested in value.items() if isinstance(nested, Mapping)]
+        waiting.extend((nested, depth + 1, name) for nested, name in reversed(inside))
 
 
 def write_safetensors(
@@ -205,11 +219,14 @@ def _check_cast(path: Path, name: str, tensor: Tensor | LazyTensor, data: Tensor
         raise CheckpointError(f"{path.name} was not written: {error}") from None
 
 
-def check_space(path: Path, size: int) -> None:
-    """Raises CheckpointError when `size` bytes do not fit on the disk of `path`."""
+def check_space(path: Path, size: float, what: str = "") -> None:
+    """Raises CheckpointError when `size` bytes do not fit on the disk of `path`.
+
+    what: needs them, for people, if not the file `path`
+    """
     free = shutil.disk_usage(path.parent).free
     if free < size:
         raise CheckpointError(
-            f"{path} needs {size / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free; "
+            f"{what or path} needs {size / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free; "
             "make room, or write to another disk"
         )

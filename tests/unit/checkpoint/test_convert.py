@@ -18,7 +18,13 @@ from helpers import models
 from helpers.each import each
 from helpers.paths import ROOT
 from tools.random_checkpoint import MICRO, write_release
-from varsr_core.checkpoint import check_output, load_checkpoint, save_checkpoint, saved_size
+from varsr_core.checkpoint import (
+    FAMILIES,
+    check_output,
+    load_checkpoint,
+    save_checkpoint,
+    saved_size,
+)
 from varsr_core.convert import DTYPES as ALL_DTYPES
 from varsr_core.convert import convert_files
 from varsr_core.errors import CheckpointError
@@ -293,10 +299,13 @@ def test_fp8_is_refused_before_anything_is_written(release, tmp_path):
 
 def test_command_converts_a_release(release, tmp_path):
     target = tmp_path / "model.safetensors"
-    result = run_convert(*release[::-1], "-o", target, "--dtype", "fp16")
+    result = run_convert(*release[::-1], "-o", target, "--dtype", "bf16")
     assert result.returncode == 0, result.stderr
     assert load_checkpoint([target]).fingerprint == load_checkpoint(release).fingerprint
-    assert load_file(target)["word_embed.weight"].dtype == torch.float16
+    assert load_file(target)["word_embed.weight"].dtype == torch.bfloat16
+    again = run_convert(*release, "-o", target)
+    assert again.returncode == 0, again.stderr
+    assert load_file(target)["word_embed.weight"].dtype == FAMILIES["varsr"].dtypes[0]
 
 
 def test_command_fails_with_a_message_and_no_traceback(release, tmp_path):

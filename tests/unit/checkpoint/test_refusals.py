@@ -16,6 +16,7 @@ from helpers.release_files import (
     save,
     save_converted,
 )
+from tools.random_checkpoint import MICRO, class_to_image, random_weights, transformer_shapes
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.errors import CheckpointError
 from varsr_core.varsr.family import VARSR_FAMILY
@@ -170,11 +171,23 @@ def test_transformer_alone_is_refused_with_what_is_needed(tmp_path, transformer)
     refuse(path, r"VARSR\.pth: this is only the transformer .*\(VQVAE\.pth\) is needed too")
 
 
-def test_class_to_image_model_is_refused_by_name(tmp_path, tokenizer, transformer):
-    base = {n: t for n, t in transformer.items() if not n.startswith("con_embedding")}
-    paths = release(tmp_path, tokenizer, base)
-    for files in (paths, paths[1:]):
-        refuse(files, r"class-to-image base model \(VARSR_C2I\.pth\).*Use VARSR\.pth")
+def test_class_to_image_model_alone_is_refused_with_what_is_needed(tmp_path):
+    sizes = class_to_image(MICRO)
+    base = random_weights(transformer_shapes(sizes, with_prefix=False), sizes)
+    path = save(tmp_path / "VARSR_C2I.pth", nested_transformer(base))
+    refuse(path, r"only the transformer \(VARSR_C2I\.pth\).*\(VQVAE\.pth\) is needed too")
+
+
+def test_transformer_that_lost_its_prefix_encoder_is_refused(tmp_path, tokenizer, transformer):
+    lost = {n: t for n, t in transformer.items() if not n.startswith("con_embedding")}
+    refuse(release(tmp_path, tokenizer, lost), "do not fit the rest of the VARSR model")
+
+
+def test_both_transformers_are_refused(tmp_path, tokenizer, transformer):
+    sizes = class_to_image(MICRO)
+    base = random_weights(transformer_shapes(sizes, with_prefix=False), sizes)
+    path = save(tmp_path / "VARSR_C2I.pth", nested_transformer(base))
+    refuse([*release(tmp_path, tokenizer, transformer), path], "two transformers")
 
 
 def test_two_tokenizers_are_refused(tmp_path, tokenizer):

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from varsr_core import checkpoint, load_model, upscale
 from varsr_core.family import Checkpoint, Family
 from varsr_core.images.resize import resize
+from varsr_core.runtime.defaults import ModelDefaults
+from varsr_core.runtime.progress import ENCODING, Stage
+from varsr_core.runtime.work import Calls, Task
 from varsr_core.tiling.consistency import Tiling
 from varsr_core.upscaling import UpscaleSettings
 
@@ -63,6 +66,12 @@ class Decoder:
     def fine(self, features, norm):
         return F.pixel_shuffle(features, CELL)
 
+    def coarse_parts(self, height, width):
+        return []
+
+    def fine_parts(self, height, width):
+        return [Calls(None, height * width)]
+
 
 @dataclass(frozen=True)
 class Restorer:
@@ -71,15 +80,19 @@ class Restorer:
     reduction = 1
     align = CELL
     tile_bytes = 4096
+    weight_bytes = 12
     steps = 2
+    starting = Task(ENCODING)
+    defaults = ModelDefaults(guidance=0.0)
     decoder = Decoder()
+    wider = None
 
     @property
     def device(self):
         return self.model.gain.device
 
-    def describe(self, k):
-        return f"scale {k + 1} of {self.steps}"
+    def task(self, k):
+        return Task(Stage("scale", k + 1, self.steps), [Calls(self.model, CELL**2)])
 
     def start(self, lq, seeds):
         return State(lq, torch.zeros_like(F.pixel_unshuffle(lq, CELL)))
@@ -88,11 +101,8 @@ class Restorer:
         """Half of the picture a scale."""
         state.latent = state.latent + F.pixel_unshuffle(state.lq, CELL) * self.model.gain / 2
 
-    def preview(self, latent):
-        return F.pixel_shuffle(latent, CELL)
 
-
-def build(weights, *, dtype=torch.float32, fingerprint=""):
+def build(weights, *, dtype=torch.float32, wide_dtype=None, fingerprint="", defaults=None):
     model = Gain()
     model.load_state_dict({"gain": weights["gain"].to(dtype)}, strict=True, assign=True)
     return model.requires_grad_(False)
@@ -108,6 +118,7 @@ TOY = Family(
     assemble=lambda parts: parts["complete model"],
     fix_dtype=lambda name, tensor, dtype: dtype,
     build=build,
+    defaults=Restorer.defaults,
     restorer=lambda model, choices: Restorer(model),
     add_to=lambda parser: None,
     choices=lambda arguments: Namespace(),
