@@ -26,6 +26,7 @@ class Canvas:
     mode:          in which order tiles run, and how they blend
     alpha:         (B, 1, h, w) at the input size, set aside while the model works, or None
     grey:          for each picture, whether it has no colour, and is to come back without
+    image:         (B, C, h, w) the pictures as they were given, for previews; None if not kept
     """
 
     images: int
@@ -35,6 +36,7 @@ class Canvas:
     mode: TilingMode = "phased"
     alpha: Tensor | None = None
     grey: tuple[bool, ...] = ()
+    image: Tensor | None = None
 
     @staticmethod
     def of(image: Tensor, size: OutputSize, tile: int, align: int, tiling: Tiling) -> Canvas:
@@ -44,12 +46,12 @@ class Canvas:
         padded = [max(tile, -(-side // align) * align) for side in (height, width)]
         overlap = int(tile * tiling.overlap)
         grid = TileGrid(*padded, tile=tile, overlap=overlap, align=align)
-        return Canvas(image.shape[0], height, width, grid, tiling.mode, *_kept(image))
+        return Canvas(image.shape[0], height, width, grid, tiling.mode, *_kept(image), image)
 
     def of_one(self, image: Tensor) -> Canvas:
         """That of one picture of the batch, (1, C, h, w)."""
         alpha, grey = _kept(image)
-        return replace(self, images=1, alpha=alpha, grey=grey)
+        return replace(self, images=1, alpha=alpha, grey=grey, image=image)
 
     @property
     def tiles(self) -> int:

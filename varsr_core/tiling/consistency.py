@@ -8,7 +8,7 @@ the picture does not depend on how many tiles run at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -46,6 +46,45 @@ class Tiling:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What tiles take over from their neighbours.
+
+    latents: (..., C, S, S)
+    reached: (S, S) bool, or (N, 1, S, S) of several tiles; where a neighbour reaches
+    own:     likewise, how much of the tile itself stays there
+    """
+
+    latents: Tensor
+    reached: Tensor
+    own: Tensor
+
+    def over(self, latent: Tensor, step: int | None = None) -> Tensor:
+        """A tile, (C, S, S), or several, with what they take over; elsewhere they are as they were.
+
+        step: which of the steps that the first dimension of `latents` counts, if it does
+        """
+        latents = self.latents if step is None else self.latents[step]
+        return torch.where(self.reached, torch.lerp(latents, latent, self.own), latent)
+
+
+def together(given: Sequence[Given | None]) -> Given | None:
+    """Of several tiles, whose latents are (steps, C, S, S); None for one that takes over nothing.
+
+    returns latents (steps, N, C, S, S); None if no tile takes over anything
+    """
+    like = next((one for one in given if one is not None), None)
+    if like is None:
+        return None
+    none = Given(*map(torch.zeros_like, (like.latents, like.reached, like.own)))
+    all_ = [none if one is None else one for one in given]
+    return Given(
+        torch.stack([one.latents for one in all_], dim=1),
+        torch.stack([one.reached for one in all_])[:, None],
+        torch.stack([one.own for one in all_])[:, None],
+    )
+
+
+@dataclass(frozen=True)
 class Overlaps:
     """Which tiles of a grid overlap, and how their latents blend; `grid` counts in cells."""
 
@@ -73,24 +112,25 @@ class Overlaps:
         numbers = (row * len(self.grid.columns) + column for row in rows for column in columns)
         return [number for number in numbers if number != index]
 
-    def take_over(self, latent: Tensor, index: int, finished: dict[int, Tensor]) -> Tensor:
-        """A tile with its finished neighbours' latents in the overlaps.
+    def given(self, index: int, finished: Mapping[int, Tensor]) -> Given | None:
+        """What its finished neighbours make of a tile; None where it has none.
 
-        latent:   (C, S, S) of tile `index`
-        finished: (C, S, S) of every neighbour that came before, after the same step
-        returns   (C, S, S); where no neighbour reaches, the latent itself
+        finished: (..., C, S, S) of every neighbour that came before, after the same steps
         """
-        total = torch.zeros_like(latent)
-        weights = latent.new_zeros(latent.shape[1:])
-        own_weight = latent.new_ones(latent.shape[1:])
+        like = next(iter(finished.values()), None)
+        if like is None:
+            return None
+        total = torch.zeros_like(like)
+        weights = like.new_zeros(like.shape[-2:])
+        own = like.new_ones(like.shape[-2:])
         for other, theirs in finished.items():
             area, their_area = self._overlap(index, other)
-            weight = self.grid.window(other, "given").to(latent)[their_area]
-            total[(..., *area)] += weight * theirs[(..., *their_area)].to(latent)
+            weight = self.grid.window(other, "given", like.device)[their_area]
+            total[(..., *area)] += weight * theirs[(..., *their_area)]
             weights[area] += weight
-            own_weight[area] *= 1 - weight
-        given = total / weights.clamp(min=torch.finfo(weights.dtype).tiny)
-        return torch.where(weights > 0, torch.lerp(given, latent, own_weight), latent)
+            own[area] *= 1 - weight
+        latents = total / weights.clamp(min=torch.finfo(weights.dtype).tiny)
+        return Given(latents, weights > 0, own)
 
     def blend(self, latents: Tensor, wanted: Sequence[int]) -> Tensor:
         """Tiles that ran side by side, each with the same mixture of all where they overlap.
@@ -104,7 +144,7 @@ class Overlaps:
         for number in wanted:
             picture, index = divmod(number, len(grid))
             area = (picture, ..., *grid.area(index))
-            weight = grid.window(index, "handover").to(latents)
+            weight = grid.window(index, "handover", latents.device)
             canvas[area] += weight * latents[number]
             weights[area] += weight
         return grid.crop(canvas / weights, wanted)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..runtime.execution import ReportFn, Session
+from ..runtime.execution import Plan, Session
+from ..runtime.progress import DECODING
+from ..runtime.transfer import Arriving, brought
+from ..runtime.work import Calls, Task
 from .consistency import Overlaps
 from .grid import Canvases, TileGrid, TileIndex
 from .group_norm import NormFn, NormStatistics
 from .overflow import check_decoded
+from .pieces import Pieces, spread
 
 # Statistics of so many pieces of a tile's size, or of as many as make up so many pixels, stand for
 # a canvas; one of that area or less is measured whole.
@@ -57,29 +61,43 @@ class TileDecoder(Protocol):
         """(N, D, h, w) -> (N, 3, ..., ...) in [0, 1]."""
         ...
 
+    def coarse_parts(self, height: int, width: int) -> Sequence[Calls]:
+        """What the coarse part does with so many cells."""
+        ...
+
+    def fine_parts(self, height: int, width: int) -> Sequence[Calls]:
+        """What the fine part does with so many features."""
+        ...
+
 
 class Decoding:
     """How the tiles of some pictures become pixels.
 
     Tiles that were blended are one canvas, which is decoded as such. Tiles that were not, because
     they ran apart or because some were left out, are decoded each by itself and cross-faded.
-
-    units: of work, for progress
     """
 
     def __init__(self, decoder: TileDecoder, grids: Sequence[TileGrid], blended: bool) -> None:
         """grids: of each picture, in pixels."""
         self.decoder, self.tiles = decoder, TileIndex(grids)
         self.whole = [blended and len(grid) > 1 for grid in grids]
-        self.units = sum(
-            _count_pieces(decoder, grid) if whole else len(grid)
-            for grid, whole in zip(grids, self.whole, strict=True)
+
+    def plan(self, wanted: int) -> Plan:
+        """All that `run` does, if so many tiles count."""
+        canvases = Counter(
+            grid for grid, whole in zip(self.tiles.grids, self.whole, strict=True) if whole
         )
+        for grid, count in canvases.items():
+            wanted -= count * len(grid)
+            cells = grid.cells()
+            for task, times in _Steps(self.decoder, cells.height, cells.width).plan():
+                yield task, times * count
+        yield _tile_task(self.decoder), wanted
 
     def run(self, latents: Tensor, wanted: Sequence[int], session: Session, rgb: Canvases) -> None:
         """Decodes pictures into `rgb`, which is zero.
 
-        latents: (tiles of all pictures, C, S, S) float32
+        latents: (tiles of all pictures, C, S, S) float32, anywhere
         wanted:  numbers of the tiles that count; all, for tiles that were blended
         rgb:     (3, grid height, grid width) of each picture
         """
@@ -90,18 +108,51 @@ class Decoding:
                 decode_canvas(latent, self.decoder, session, rgb[picture])
         apart = [number for number in wanted if not self.whole[self.tiles.locate(number)[0]]]
 
-        def decode_block(block: slice, report: ReportFn) -> None:
-            tiles = self.decoder.decode(latents[apart[block]].to(session.device))
-            self.tiles.add(rgb, apart[block], tiles)
-            report("decode")
+        pixels = Arriving(partial(self.tiles.add, rgb), rgb[0].device)
 
-        session.run(len(apart), decode_block)
+        def decode_block(block: slice) -> None:
+            numbers = apart[block]
+            latent = torch.stack([latents[number] for number in numbers])
+            pixels.come(numbers, self.decoder.decode(brought(latent, session.device)))
+
+        session.run(len(apart), _tile_task(self.decoder), decode_block)
+        pixels.finish()
         check_decoded(rgb, self.tiles)
 
 
-def _count_pieces(decoder: TileDecoder, grid: TileGrid) -> int:
-    cells = grid.cells()
-    return len(_Pieces(decoder, cells.height, cells.width))
+def _tile_task(decoder: TileDecoder) -> Task:
+    side = decoder.cells * decoder.features
+    coarse = decoder.coarse_parts(decoder.cells, decoder.cells)
+    return Task(DECODING, [*coarse, *decoder.fine_parts(side, side)])
+
+
+class _Steps:
+    """What is done to one canvas.
+
+    tile:     side of a tile, in features
+    measured: how many samples of that side stand for the canvas
+    few:      whether it has no more features than these, and is measured whole
+    coarse, sample, piece, whole: the coarse part of all; the fine one of a sample, a piece and all
+    """
+
+    def __init__(self, decoder: TileDecoder, height: int, width: int) -> None:
+        """height, width: of the canvas, in cells."""
+        self.decoder, self.tile = decoder, decoder.cells * decoder.features
+        height_, width_ = height * decoder.features, width * decoder.features
+        scale = decoder.pixels // decoder.features
+        self.pieces = Pieces(height_, width_, self.tile, decoder.context, scale)
+        pixels = (decoder.cells * decoder.pixels) ** 2
+        self.measured = max(MEASURED_PIECES, MEASURED_PIXELS // pixels)
+        self.few = height_ * width_ <= self.measured * self.tile**2
+        self.coarse = Task(DECODING, decoder.coarse_parts(height, width))
+        self.sample = Task(DECODING, decoder.fine_parts(self.tile, self.tile))
+        self.piece = Task(DECODING, decoder.fine_parts(*self.pieces.sides))
+        self.whole = Task(DECODING, decoder.fine_parts(height_, width_))
+
+    def plan(self) -> Plan:
+        if self.few:  # so it counts, even if memory is short and it has to be decoded in pieces
+            return [(self.coarse, 1), (self.whole, 1)]
+        return [(self.coarse, 1), (self.sample, self.measured), (self.piece, len(self.pieces))]
 
 
 def composite(latents: Tensor, grid: TileGrid) -> Tensor:
@@ -123,133 +174,73 @@ def decode_canvas(latent: Tensor, decoder: TileDecoder, session: Session, rgb: T
     latent: (C, H, W) float32, at least a tile
     rgb:    (3, H * pixels, W * pixels), is written to
     """
-    pieces = _Pieces(decoder, *latent.shape[1:])
-    features = session.single(lambda: decoder.coarse(latent[None].to(session.device)))
-    statistics, whole = _measure(decoder, features, pieces, session)
+    height, width = latent.shape[1:]
+    steps = _Steps(decoder, height, width)
+    pieces = steps.pieces
+
+    def coarse() -> Tensor:
+        with session.doing(steps.coarse):
+            return decoder.coarse(brought(latent[None], session.device))
+
+    features = session.single(coarse)
+    statistics, whole = _measure(features, steps, session)
     if whole is not None:
         rgb.copy_(whole[0])
-        session.report(len(pieces), "decode")
         return
 
-    def decode_block(block: slice, report: ReportFn) -> None:
+    pixels = Arriving(partial(pieces.paste, rgb), rgb.device)
+
+    def decode_block(block: slice) -> None:
         numbers = range(len(pieces))[block]
         cut = torch.cat([pieces.cut(features, number) for number in numbers])
-        for number, piece in zip(numbers, decoder.fine(cut, statistics.norm()), strict=True):
-            pieces.paste(rgb, number, piece)
-        report("decode")
+        pixels.come(numbers, decoder.fine(cut, statistics.norm()))
 
-    session.run(len(pieces), decode_block)
+    units = session.units(steps.whole) if steps.few else None
+    session.run(len(pieces), steps.piece, decode_block, units)
+    pixels.finish()
 
 
 def _measure(
-    decoder: TileDecoder, features: Tensor, pieces: _Pieces, session: Session
+    features: Tensor, steps: _Steps, session: Session
 ) -> tuple[NormStatistics, Tensor | None]:
     """Statistics of the fine part's norms, the same whatever memory there is.
 
     With them comes the canvas in rgb, (1, 3, ..., ...), if it had to be decoded whole for them.
     """
-    side = decoder.cells * decoder.features
-    count = max(MEASURED_PIECES, MEASURED_PIXELS // (decoder.cells * decoder.pixels) ** 2)
-    height, width = features.shape[2:]
-    whole = height * width <= count * side**2
-    if not whole:
-        grid = TileGrid(height, width, side, overlap=0)
-        samples = grid.crop(features, _spread(len(grid.rows), len(grid.columns), count))
+    decoder, count, pieces = steps.decoder, steps.measured, steps.pieces
+    if steps.few:
+        samples, task, times = features, steps.whole, 1
     else:
-        samples = features
+        height, width = features.shape[2:]
+        grid = TileGrid(height, width, steps.tile, overlap=0)
+        samples = grid.crop(features, spread(len(grid.rows), len(grid.columns), count))
+        task, times = steps.sample, count
     made: list[Tensor] = []
     found: list[NormStatistics] = []
-    if session.attempt(
-        count,
-        lambda: found.append(
-            NormStatistics.measure(lambda norm: made.append(decoder.fine(samples, norm)))
-        ),
-    ):
-        return found[0], made[0] if whole else None
-    if whole:
+
+    def at_once() -> None:
+        with session.doing(task, times):
+            found.append(
+                NormStatistics.measure(lambda norm: made.append(decoder.fine(samples, norm)))
+            )
+
+    if session.attempt(count, at_once):
+        return found[0], made[0] if steps.few else None
+    if steps.few:
         runs = [
             (partial(decoder.fine, pieces.cut(features, number)), partial(pieces.kept, number))
             for number in range(len(pieces))
         ]
     else:
         runs = [(partial(decoder.fine, sample[None]), _everything) for sample in samples]
-    return session.single(lambda: NormStatistics.measure_apart(runs)), None
 
+    def apart() -> NormStatistics:
+        units = 0 if steps.few else times * session.units(task)
+        with session.doing(steps.piece, units=units):
+            return NormStatistics.measure_apart(runs)
 
-def _spread(rows: int, columns: int, count: int) -> list[int]:
-    """Numbers of so many tiles, all over a grid: Hammersley's points."""
-    numbers = []
-    for i in range(count):
-        reversed_bits, bit, rest = 0.0, 0.5, i
-        while rest:
-            reversed_bits, bit, rest = reversed_bits + bit * (rest % 2), bit / 2, rest // 2
-        row, column = (i + 0.5) / count, reversed_bits + 0.5 / count
-        numbers.append(int(row * rows) * columns + min(int(column * columns), columns - 1))
-    return numbers
+    return session.single(apart), None
 
 
 def _everything(x: Tensor) -> Tensor:
     return x
-
-
-class _Pieces:
-    """Where pieces lie: all of one size, with context around what they keep, inside the canvas."""
-
-    def __init__(self, decoder: TileDecoder, height: int, width: int) -> None:
-        """height, width: of the canvas, in cells."""
-        self.scale = decoder.pixels // decoder.features
-        self.context = decoder.context
-        # A tile's side, unless the context would leave too little of it.
-        side = max(decoder.cells * decoder.features, 4 * decoder.context)
-        self.rows = self._axis(height * decoder.features, side)
-        self.columns = self._axis(width * decoder.features, side)
-
-    def __len__(self) -> int:
-        return len(self.rows) * len(self.columns)
-
-    def _axis(self, length: int, side: int) -> list[_Span]:
-        side = min(side, length)
-        spans, kept = [], 0
-        while kept < length:
-            start = min(max(kept - self.context, 0), length - side)
-            end = length if start + side >= length else start + side - self.context
-            spans.append(_Span(start, side, kept, end))
-            kept = end
-        return spans
-
-    def _spans(self, number: int) -> tuple[_Span, _Span]:
-        row, column = divmod(number, len(self.columns))
-        return self.rows[row], self.columns[column]
-
-    def cut(self, features: Tensor, number: int) -> Tensor:
-        """A piece with its context: (1, D, side, side)."""
-        row, column = self._spans(number)
-        return features[
-            :, :, row.start : row.start + row.side, column.start : column.start + column.side
-        ]
-
-    def kept(self, number: int, x: Tensor) -> Tensor:
-        """A piece, at whatever resolution, without its context."""
-        row, column = self._spans(number)
-        scale = x.shape[2] // row.side
-        return x[:, :, row.inside(scale), column.inside(scale)]
-
-    def paste(self, rgb: Tensor, number: int, piece: Tensor) -> None:
-        row, column = self._spans(number)
-        scale = self.scale
-        area = rgb[:, row.kept * scale : row.end * scale, column.kept * scale : column.end * scale]
-        area.copy_(piece[:, row.inside(scale), column.inside(scale)])
-
-
-@dataclass(frozen=True)
-class _Span:
-    """A piece along one axis, in features: from `start` on; kept from `kept` to `end`."""
-
-    start: int
-    side: int
-    kept: int
-    end: int
-
-    def inside(self, scale: int) -> slice:
-        """What is kept, counted from the start of the piece, at `scale` times the resolution."""
-        return slice((self.kept - self.start) * scale, (self.end - self.start) * scale)

@@ -12,7 +12,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from .windows import Profile, axis_window
+from ..runtime.transfer import CPU
+from .windows import Profile, axis_windows
 
 Canvases = Tensor | Sequence[Tensor]
 """One for each picture: (B, C, height, width), or (C, height, width) each of different sizes."""
@@ -110,14 +111,14 @@ class TileGrid:
         self.add(canvas, range(len(tiles)), tiles)
         return canvas
 
-    def window(self, index: int, profile: Profile = "blend") -> Tensor:
-        """Weights of a tile, (tile, tile): above 0 and at most 1, which it is where a tile is alone
+    def window(self, index: int, profile: Profile = "blend", device: torch.device = CPU) -> Tensor:
+        """Weights of a tile, (tile, tile) float32: above 0 and at most 1, as where a tile is alone.
 
         profile: what they are for; see Profile
         """
         row, column = divmod(index, len(self.columns))
-        down = axis_window(self.rows, row, self.tile, profile)
-        return down[:, None] * axis_window(self.columns, column, self.tile, profile)
+        down = axis_windows(self.rows, self.tile, profile, device)[row]
+        return down[:, None] * axis_windows(self.columns, self.tile, profile, device)[column]
 
 
 class TileIndex:
@@ -155,7 +156,8 @@ class TileIndex:
         for number, tile in zip(numbers, tiles.to(canvases[0]), strict=True):
             picture, index = self.locate(number)
             grid, canvas = self.grids[picture], canvases[picture]
-            canvas[(..., *grid.area(index))] += tile * grid.window(index).to(canvas)
+            weight = grid.window(index, device=canvas.device).to(canvas.dtype)
+            canvas[(..., *grid.area(index))] += tile * weight
 
 
 def _starts(length: int, tile: int, overlap: int, align: int) -> tuple[int, ...]:

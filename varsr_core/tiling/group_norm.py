@@ -62,8 +62,7 @@ class NormStatistics:
         statistics = NormStatistics()
 
         def norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
-            count, total, squares = _sums(layer, x)
-            statistics.layers.append(_layer(layer, x, count, total, squares))
+            statistics.layers.append(_layer(layer, x, _moments(layer, x)))
             return statistics.layers[-1].apply(x)
 
         run(norm)
@@ -82,7 +81,7 @@ class NormStatistics:
 
     def _measure_next(self, runs: Sequence[tuple[Callable[[NormFn], object], CropFn]]) -> bool:
         """Measures the layer behind those that are known; False when there is none."""
-        sums: list[tuple[float, Tensor, Tensor]] = []
+        parts: list[_Moments] = []
         stopped: tuple[nn.GroupNorm, Tensor] | None = None
         for run, crop in runs:
             known = iter(self.layers)
@@ -96,7 +95,7 @@ class NormStatistics:
                 measured = next(known, None)
                 if measured is not None:
                     return measured.apply(x)
-                sums.append(_sums(layer, crop(x)))
+                parts.append(_moments(layer, crop(x)))
                 raise _EnoughError(layer, x[:0])
 
             try:
@@ -107,8 +106,7 @@ class NormStatistics:
                 return False
         if stopped is None:
             return False
-        counts, totals, squares = zip(*sums, strict=True)
-        self.layers.append(_layer(*stopped, sum(counts), _sum(totals), _sum(squares)))
+        self.layers.append(_layer(*stopped, _together(parts)))
         return True
 
     def norm(self) -> NormFn:
@@ -117,22 +115,39 @@ class NormStatistics:
         return lambda layer, x: next(known).apply(x)
 
 
-def _sum(tensors: Sequence[Tensor]) -> Tensor:
-    return sum(tensors, torch.zeros(()))
+@dataclass(frozen=True)
+class _Moments:
+    """How many values a group has, their mean and their variance, (groups,), where they lie.
+
+    Looked at by nobody, so that a card need not be waited for at every layer. In float64 on a CPU;
+    elsewhere in float32, since not every card has more: nothing is summed from which much is taken
+    away later.
+    """
+
+    count: float
+    mean: Tensor
+    variance: Tensor
 
 
-def _sums(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tensor]:
-    """How many values a group has, their sum and the sum of their squares: (groups,) float64."""
+def _together(parts: Sequence[_Moments]) -> _Moments:
+    """Of all values of the parts (Chan, Golub & LeVeque, 1979)."""
+    count = sum(part.count for part in parts)
+    mean = sum((part.mean * (part.count / count) for part in parts), torch.zeros(()))
+    around = (
+        (part.variance + (part.mean - mean).square()) * (part.count / count) for part in parts
+    )
+    return _Moments(count, mean, sum(around, torch.zeros(())))
+
+
+def _moments(layer: nn.GroupNorm, x: Tensor) -> _Moments:
     if x.device.type == "cpu" and x.is_contiguous():
-        return _sums_in_cache(layer, x)
-    groups = x.unflatten(1, (layer.num_groups, -1))
-    count = groups.numel() / layer.num_groups
-    variance, mean = torch.var_mean(groups.float(), dim=(0, 2, 3, 4), correction=0)
-    mean, variance = mean.double().cpu(), variance.double().cpu()
-    return count, mean * count, (variance + mean.square()) * count
+        return _moments_in_cache(layer, x)
+    groups = x.unflatten(1, (layer.num_groups, -1)).float()
+    variance, mean = torch.var_mean(groups, dim=(0, 2, 3, 4), correction=0)
+    return _Moments(groups.numel() / layer.num_groups, mean, variance)
 
 
-def _sums_in_cache(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tensor]:
+def _moments_in_cache(layer: nn.GroupNorm, x: Tensor) -> _Moments:
     """The same, a few maps at a time: all at once take several times as long on a CPU."""
     maps = x.flatten(2).flatten(0, 1)
     count = maps.shape[1]
@@ -145,23 +160,17 @@ def _sums_in_cache(layer: nn.GroupNorm, x: Tensor) -> tuple[float, Tensor, Tenso
         sums.append(torch.stack((mean * count, spread + mean.square() * count)))
     of_channels = torch.cat(sums, dim=1).unflatten(1, (len(x), layer.num_groups, -1))
     total, squares = of_channels.sum(dim=(1, 3))
-    return x.numel() / layer.num_groups, total, squares
-
-
-def _layer(
-    layer: nn.GroupNorm, x: Tensor, count: float, total: Tensor, squares: Tensor
-) -> _Measured:
+    count = x.numel() / layer.num_groups
     mean = total / count
-    variance = (squares / count - mean.square()).clamp(min=0)
+    return _Moments(count, mean, (squares / count - mean.square()).clamp(min=0))
+
+
+def _layer(layer: nn.GroupNorm, x: Tensor, moments: _Moments) -> _Measured:
     per_group = layer.num_channels // layer.num_groups
+    both = torch.stack((moments.mean, moments.variance)).float()
+    mean, variance = both.repeat_interleave(per_group, dim=1)
     weight, bias = _affine(layer, x)
-    return _Measured(
-        mean.float().repeat_interleave(per_group).to(x.device),
-        variance.float().repeat_interleave(per_group).to(x.device),
-        weight,
-        bias,
-        layer.eps,
-    )
+    return _Measured(mean, variance, weight, bias, layer.eps)
 
 
 def _affine(layer: nn.GroupNorm, like: Tensor) -> tuple[Tensor, Tensor]:

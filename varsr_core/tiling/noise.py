@@ -85,5 +85,11 @@ def draw_uniform(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     return torch.stack([torch.rand(*shape, generator=_generator(seed)) for seed in seeds])
 
 
+def draw_exponential(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """As draw_uniform, from the exponential distribution of rate 1: above 0."""
+    drawn = [torch.empty(*shape).exponential_(generator=_generator(seed)) for seed in seeds]
+    return torch.stack(drawn)
+
+
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files.soundness import is_finite
+from ..runtime.casting import CastWeights
 from .grid import Canvases, TileIndex
 
 REMEDY = (
@@ -17,27 +21,55 @@ REMEDY = (
 )
 
 
+logger = logging.getLogger(__name__)
+
+
 def nan_where_overflowed(latent: Tensor, logits: Tensor) -> Tensor:
     """The latents (N, C, S, S), NaN of each tile whose logits (N, ...) are not finite.
 
     A choice made of NaN is a code like any other, in which the fault would not show. This stays on
-    the device; check_latents() finds it where latents are read anyway.
+    the device; a Record finds it when a block of tiles is done.
     """
-    fine = logits.flatten(1).sum(dim=1).isfinite()  # one pass, faster than a look at each
-    return torch.where(fine[:, None, None, None], latent, torch.nan)
+    return torch.where(are_finite(logits)[:, None, None, None], latent, torch.nan)
+
+
+def are_finite(values: Tensor) -> Tensor:
+    """Of each of (N, ...), whether all are numbers: (N,) bool on the same device."""
+    return values.flatten(1).sum(dim=1).isfinite()  # one pass, faster than a look at each
+
+
+def unsound(tensors: Sequence[Tensor]) -> list[int]:
+    """Which tiles are no numbers any more, of (N, ...) each, on the CPU."""
+    bad = [[not is_finite(tile) for tile in one] for one in tensors if not is_finite(one)]
+    return [tile for tile, found in enumerate(zip(*bad, strict=True)) if any(found)]
+
+
+@contextmanager
+def again() -> Iterator[None]:
+    """While work on tiles that overflowed in float16 is done once more, in a wider dtype."""
+    _tell_once()
+    with CastWeights():
+        yield
+
+
+@cache
+def _tell_once() -> None:
+    logger.warning(
+        "The model overflows in fp16. Each tile where it does is made once more in bf16, or fp32 "
+        "where the device has no bf16; that takes its time again. If these are many, load the "
+        "model in bf16"
+    )
 
 
 def check_latents(latents: Tensor, numbers: Sequence[int], tiles: TileIndex, step: str) -> None:
     """Refuses tiles that are no numbers any more. Raises CheckpointError.
 
-    latents: (len(numbers), C, S, S), on the CPU
+    latents: (len(numbers), C, S, S)
     step:    that made them, in the user's words
     """
-    if is_finite(latents):
-        return
-    for latent, number in zip(latents, numbers, strict=True):
-        if not is_finite(latent):
-            raise _overflowed(number, tiles, step)
+    for number, fine in zip(numbers, are_finite(latents).cpu().tolist(), strict=True):
+        if not fine:
+            raise overflowed(number, tiles, step)
 
 
 def check_decoded(rgb: Canvases, tiles: TileIndex) -> None:
@@ -47,12 +79,13 @@ def check_decoded(rgb: Canvases, tiles: TileIndex) -> None:
             continue
         for index, number in enumerate(tiles.of(picture)):
             if not is_finite(rgb[picture][(..., *grid.area(index))]):
-                raise _overflowed(number, tiles, "decode")
+                raise overflowed(number, tiles, "decode")
 
 
-def _overflowed(number: int, tiles: TileIndex, step: str) -> CheckpointError:
+def overflowed(number: int, tiles: TileIndex, step: str) -> CheckpointError:
+    """What tells of a tile that is no number any more, behind a step, in the user's words."""
     picture, index = tiles.locate(number)
     place = f"tile {index + 1} of {len(tiles.grids[picture])}"
     if len(tiles.grids) > 1:
         place += f", picture {picture + 1} of those restored together,"
-    return CheckpointError(f"{place} has NaN or infinite values after {step!r}: {REMEDY}")
+    return CheckpointError(f"{place} has NaN or infinite values after '{step}': {REMEDY}")

@@ -8,16 +8,24 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..runtime.defaults import ModelDefaults
+from ..runtime.transfer import brought
+from ..runtime.work import Task
 from .decode import TileDecoder
 from .grid import TileGrid, TileIndex
 from .noise import TileSeed, tile_seeds
-from .scheduler import TileState
+from .tile_work import TileState, changed
 
 State = TypeVar("State", bound=TileState)
 
 
 class Restorer(Protocol[State]):
     """A model family as `upscale()` sees it."""
+
+    @property
+    def defaults(self) -> ModelDefaults:
+        """What the model is best run with."""
+        ...
 
     @property
     def tile_size(self) -> int:
@@ -45,12 +53,22 @@ class Restorer(Protocol[State]):
         ...
 
     @property
+    def weight_bytes(self) -> int:
+        """Memory that all its weights take."""
+        ...
+
+    @property
     def steps(self) -> int:
         """How many steps one tile takes: each scale, and the refiner where there is one."""
         ...
 
-    def describe(self, k: int) -> str:
-        """What step k does, in the user's words."""
+    @property
+    def starting(self) -> Task:
+        """What `start` does with one tile."""
+        ...
+
+    def task(self, k: int) -> Task:
+        """What step k does with one tile."""
         ...
 
     def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> State:
@@ -61,14 +79,23 @@ class Restorer(Protocol[State]):
         """One scale, or the refiner."""
         ...
 
-    def preview(self, latent: Tensor) -> Tensor:
-        """What a latent shows, cheaply; see PreviewFn."""
-        ...
-
     @property
     def decoder(self) -> TileDecoder:
         """From latents to pixels."""
         ...
+
+    @property
+    def wider(self) -> Restorer[State] | None:
+        """The same in a dtype in which nothing overflows; None if it is in one. `start` and `step`
+        are run while weights are cast, see `CastWeights`."""
+        ...
+
+
+def second_reduction(restorer: Restorer[Any]) -> int:
+    """Of a restorer that looks at each tile at a second, smaller size, which `start` then is given
+    as a third argument: pixels of the output, along a side, for one of that. 0 for all others,
+    which need not know of it."""
+    return getattr(restorer, "coarse_reduction", 0)
 
 
 def restore(restorer: Restorer[Any], lq: Tensor, seeds: Sequence[TileSeed]) -> Tensor:
@@ -96,19 +123,40 @@ class RestoringWork:
         lq: Sequence[Tensor],
         seed: int,
         device: torch.device,
+        small: Sequence[Tensor] = (),
     ) -> None:
-        """lq: (3, h, w) in [0, 1] each, the grids' sides divided by the restorer's reduction."""
-        self.restorer, self.lq, self.device = restorer, lq, device
+        """
+        lq:    (3, h, w) in [0, 1] each, the grids' sides divided by the restorer's reduction
+        small: the same divided by its second one, where it has one
+        """
+        self.restorer, self.lq, self.device, self.small = restorer, lq, device, small
+        if small:
+            reduction = second_reduction(restorer)
+            self.small_tiles = TileIndex([grid.reduced(reduction) for grid in grids])
+        self.starting = restorer.starting
+        self.tasks = [restorer.task(k) for k in range(restorer.steps)]
         self.tiles = TileIndex([grid.reduced(restorer.reduction) for grid in grids])
         self.steps = restorer.steps
         self.seeds = [one for grid in grids for one in tile_seeds(seed, 1, grid.cells().positions)]
 
-    def describe(self, k: int) -> str:
-        return self.restorer.describe(k)
+    @property
+    def wider(self) -> RestoringWork | None:
+        wider = self.restorer.wider
+        if wider is None:
+            return None
+        return changed(self, restorer=wider, tasks=[wider.task(k) for k in range(self.steps)])
+
+    def task(self, k: int) -> Task:
+        return self.tasks[k]
 
     def start(self, numbers: Sequence[int]) -> TileState:
-        lq = self.tiles.crop(self.lq, numbers).to(self.device)
-        return self.restorer.start(lq, [self.seeds[number] for number in numbers])
+        lq = brought(self.tiles.crop(self.lq, numbers), self.device)
+        seeds = [self.seeds[number] for number in numbers]
+        if not self.small:
+            return self.restorer.start(lq, seeds)
+        small = brought(self.small_tiles.crop(self.small, numbers), self.device)
+        start: Any = self.restorer.start
+        return start(lq, seeds, small)
 
     def step(self, state: TileState, numbers: Sequence[int], k: int) -> None:
         self.restorer.step(state, k)

@@ -8,104 +8,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..runtime.execution import Session
-from .consistency import Overlaps, TilingMode
+from ..runtime.transfer import CPU, brought
+from .block import Block
+from .consistency import Given, Overlaps, TilingMode, together
 from .grid import TileGrid, TileIndex
-from .overflow import check_latents
-from .preview import Preview
-
-CPU = torch.device("cpu")
-
-
-class TileState(Protocol):
-    """Tiles between two steps.
-
-    latent: (N, C, S, S) float32, the picture so far; may be replaced between steps
-    nbytes: memory it holds
-    """
-
-    @property
-    def latent(self) -> Tensor: ...
-
-    @latent.setter
-    def latent(self, latent: Tensor) -> None: ...
-
-    @property
-    def nbytes(self) -> int: ...
-
-    def select(self, tiles: slice) -> TileState:
-        """A state of some of the tiles, which shares no memory with this one."""
-        ...
-
-    def to(self, device: torch.device) -> TileState:
-        """The same state elsewhere."""
-        ...
-
-    def rewind(self, k: int) -> None:
-        """Forgets whatever a step k that failed has left behind."""
-
-
-State = TypeVar("State", bound=TileState)
-
-
-class TileWork(Protocol[State]):
-    """What is done to tiles, which are numbered through all pictures; see TileIndex."""
-
-    @property
-    def steps(self) -> int:
-        """How many steps a tile takes."""
-        ...
-
-    @property
-    def settled(self) -> int:
-        """How many first steps have their latents given, on which neighbours are one already."""
-        ...
-
-    def describe(self, k: int) -> str:
-        """What step k does, in the user's words."""
-        ...
-
-    def start(self, numbers: Sequence[int]) -> State:
-        """The state of some tiles before step 0, on the device."""
-        ...
-
-    def step(self, state: State, numbers: Sequence[int], k: int) -> None:
-        """Does step k of 0 .. steps - 1; after a failure the state is rewound to k."""
-
-    def finish(self, state: State, numbers: Sequence[int]) -> None:
-        """Keeps what is wanted of tiles that took their last step, beside their latents."""
-
-
-@dataclass
-class _Block:
-    """Tiles that run together, from step k on; without a state they have not started."""
-
-    numbers: list[int]
-    state: TileState | None = None
-    k: int = 0
-
-    def divided(self, size: int) -> Iterator[_Block]:
-        """One block of `size` and the rest, or, of a block under way, two halves."""
-        size = size if self.state is None else len(self.numbers) // 2
-        for tiles in (slice(size), slice(size, None)):
-            state = None if self.state is None else self.state.select(tiles)
-            yield _Block(self.numbers[tiles], state, self.k)
-
-    def move(self, device: torch.device) -> None:
-        if self.state is not None:
-            self.state = self.state.to(device)
-
-    def rewind(self) -> None:
-        if self.state is not None:
-            self.state.rewind(self.k)
+from .overflow import again, overflowed
+from .preview import TilePreview
+from .record import Record
+from .steady import Frame
+from .tile_work import TileState, TileWork
 
 
 class TileLoop:
@@ -113,8 +33,8 @@ class TileLoop:
 
     grids:   of each picture, in cells of the latent
     wanted:  numbers of the tiles to run, if not all; others are left alone, and nobody's neighbours
-    preview: painted after every step, for those who watch
-    latents: per step (tiles of all pictures, C, S, S) float32 on the CPU; zeros where not wanted
+    preview: told of what every step makes, for those who watch
+    frame:   what tiles take over from the frame before, where the picture is one of a film
     """
 
     def __init__(
@@ -124,37 +44,44 @@ class TileLoop:
         mode: TilingMode,
         session: Session,
         wanted: Sequence[int] | None = None,
-        preview: Preview | None = None,
+        preview: TilePreview | None = None,
+        frame: Frame | None = None,
     ) -> None:
-        self.preview = preview
+        self.preview, self.frame = preview, frame
         self.work, self.session, self.mode = work, session, mode
         self.tiles = TileIndex(grids)
         by_grid = {grid: Overlaps(grid) for grid in grids}
         self.overlaps = [by_grid[grid] for grid in grids]
         self.alone = all(len(grid) == 1 for grid in by_grid)
         self.wanted = list(range(len(self.tiles)) if wanted is None else wanted)
-        self.latents: list[Tensor] = []
+        self.record = Record(len(self.tiles), work.steps)
         self._finished: set[int] = set()
 
     def run(self) -> list[Tensor]:
-        """Takes all tiles through all steps; returns `latents`."""
+        """Takes all tiles through all steps.
+
+        returns latents per step, (tiles of all pictures, C, S, S) float32; zeros where not wanted;
+                nothing where no tile is. On the device, or, where they are many, on the CPU
+        """
         if self.mode == "lock-step" and self.wanted:
             self._run_in_lock_step()
         elif self.wanted:
             for numbers in self._phases():
                 advance = partial(self._advance, until=self.work.steps)
-                for block in self._attempted([_Block(numbers)], advance):
+                for block in self._attempted([Block(numbers)], advance):
                     self._finished.update(block.numbers)
-        return self.latents
+        return self.record.taken() if self.wanted else []
 
     def _run_in_lock_step(self) -> None:
         """All tiles take a step, are blended, take the next."""
         size = self.session.size
-        blocks = [_Block(self.wanted[i : i + size]) for i in range(0, len(self.wanted), size)]
+        blocks = [Block(self.wanted[i : i + size]) for i in range(0, len(self.wanted), size)]
         for k in range(self.work.steps):
             blocks = list(self._attempted(blocks, partial(self._advance, until=k + 1)))
             if k >= self.work.settled:
                 self._blend(blocks, k)
+                if self.preview is not None:
+                    self.preview.note(self.wanted, self.record.made[k])
 
     def _phases(self) -> Iterator[list[int]]:
         """Tiles that may run together: the first phase of every picture, the second, and so on."""
@@ -168,13 +95,12 @@ class TileLoop:
             for index in phase
         }
         for phase in range(max(phase_of.values()) + 1):
-            numbers = [number for number in self.wanted if phase_of[number] == phase]
-            if numbers:
+            if numbers := [number for number in self.wanted if phase_of[number] == phase]:
                 yield numbers
 
     def _attempted(
-        self, blocks: Sequence[_Block], advance: Callable[[_Block], None]
-    ) -> Iterator[_Block]:
+        self, blocks: Sequence[Block], advance: Callable[[Block], None]
+    ) -> Iterator[Block]:
         """Advances blocks in turn and yields each when it is done.
 
         A block that is too large is divided; so is one that ran out of memory, which is rewound
@@ -184,15 +110,29 @@ class TileLoop:
         while waiting:
             block = waiting.popleft()
             if len(block.numbers) > self.session.size:
-                block.move(CPU)
+                if block.state is not None:
+                    block.move(block.state, CPU)
                 waiting.extendleft(reversed([*block.divided(self.session.size)]))
             elif self.session.attempt(len(block.numbers), partial(advance, block)):
-                yield block
+                if block.overflowed:
+                    waiting.appendleft(self._once_more(block))
+                yield from block.sound()
             else:
                 block.rewind()
                 waiting.appendleft(block)
 
-    def _advance(self, block: _Block, until: int) -> None:
+    def _once_more(self, block: Block) -> Block:
+        """A block of the tiles that overflowed, which begins anew in a wider dtype."""
+        numbers = [number for number in block.numbers if number in block.overflowed]
+        done = [self.work.task(k) for k in range(block.k)]
+        self.session.undo([self.work.starting, *done] if self.work.starting else done, len(numbers))
+        return Block(numbers, wider=self.work.wider, repeats=block.k)
+
+    def _worker(self, block: Block) -> tuple[TileWork[Any], AbstractContextManager[None]]:
+        """Who works on a block, and while what lasts."""
+        return (block.wider, again()) if block.wider else (self.work, nullcontext())
+
+    def _advance(self, block: Block, until: int) -> None:
         """Takes a block on the device up to step `until`, from wherever it stands.
 
         Finished, it gives up its state. Before that, the state waits for other blocks elsewhere.
@@ -200,23 +140,26 @@ class TileLoop:
         state = self._enter(block)
         while block.k < until:
             self._step(block, state)
+        self._record(block)
         if until == self.work.steps:
             self.work.finish(state, block.numbers)
             block.state = None
         elif len(block.numbers) < len(self.wanted):
-            block.move(CPU)
+            block.move(state, CPU)
 
-    def _enter(self, block: _Block) -> TileState:
+    def _enter(self, block: Block) -> TileState:
         state = block.state
         if state is None:
-            block.state = state = self.work.start(block.numbers)
-            self._check_room(len(block.numbers), state)
-        block.state = state = state.to(self.session.device)
-        return state
+            tiles, starting = len(block.numbers), self.work.starting
+            work, how = self._worker(block)
+            with self.session.doing(starting, tiles) if starting else nullcontext(), how:
+                block.state = state = work.start(block.numbers)
+                self._check_room(tiles, state)
+        return block.move(state, self.session.device)
 
     def _check_room(self, tiles: int, state: TileState) -> None:
         """Refuses lock-step, before much time is spent, where states of all tiles do not fit."""
-        if self.mode != "lock-step" or self.latents or tiles == len(self.wanted):
+        if self.mode != "lock-step" or self.record.made[0] or tiles == len(self.wanted):
             return
         needed = state.nbytes // tiles * len(self.wanted)
         spare = self.session.execution.spare_bytes()
@@ -227,49 +170,75 @@ class TileLoop:
                 "Choose phased tiling, or a smaller output."
             )
 
-    def _step(self, block: _Block, state: TileState) -> None:
+    def _step(self, block: Block, state: TileState) -> None:
         """One step, what is taken over from neighbours, and the record: all of it, or none."""
-        k = block.k
-        self.work.step(state, block.numbers, k)
-        if self.mode == "phased" and k >= self.work.settled and not self.alone:
-            state.latent = self._taken_over(block, state.latent)
-        while len(self.latents) <= k:
-            self.latents.append(torch.zeros(len(self.tiles), *state.latent.shape[1:]))
-        latent = state.latent.to(CPU)
-        check_latents(latent, block.numbers, self.tiles, self.work.describe(k))
-        self.latents[k][block.numbers] = latent
-        block.k += 1
-        picture = None
+        k, (work, how) = block.k, self._worker(block)
+        told = None if k < block.repeats else k
+        draw = None if self.preview is None else partial(self.preview.drawn, block.numbers[0])
+        with self.session.doing(work.task(k), len(block.numbers), step=told, draw=draw):
+            with how:
+                work.step(state, block.numbers, k)
+            if self.frame is not None:
+                state.latent = self.frame.over(state.latent, block.numbers, k)
+            if self.mode == "lock-step" and k + 1 < block.repeats:  # as all tiles agreed on it
+                agreed = torch.stack([self.record.made[k][number] for number in block.numbers])
+                state.latent = agreed.to(state.latent.device)
+            if self.mode == "phased" and k >= self.work.settled and not self.alone:
+                given = self._given(block, state.latent.device)
+                if given is not None:
+                    state.latent = given.over(state.latent, k - self.work.settled)
+            block.made.append(state.latent)
+            block.k += 1
+            if state.latent.device == CPU:  # where it costs no wait, faults show at once
+                self._record(block)
+            elif self.preview is not None:
+                latents = zip(block.numbers, state.latent, strict=True)
+                self.preview.note(block.numbers, dict(latents))
+
+    def _record(self, block: Block) -> None:
+        """Of all that a block has made since the last time."""
+        if not block.made:
+            return
+        first = block.k - len(block.made)
+        for number, k in self.record.add(first, block.numbers, torch.stack(block.made)):
+            if block.wider or self.work.wider is None:
+                raise overflowed(number, self.tiles, str(self.work.task(k).stage))
+            block.overflowed.add(number)
+        block.made.clear()
         if self.preview is not None:
-            picture = self.preview.painted(block.numbers, self.latents[k][block.numbers])
-        self.session.report(len(block.numbers), self.work.describe(k), k, picture)
+            sound = [number for number in block.numbers if number not in block.overflowed]
+            self.preview.note(sound, self.record.made[block.k - 1])
 
-    def _taken_over(self, block: _Block, latent: Tensor) -> Tensor:
-        """The block's latents with what finished neighbours made in the same step."""
-        tiles = []
-        for own, number in zip(latent.to(CPU), block.numbers, strict=True):
-            picture, index = self.tiles.locate(number)
-            numbers, overlaps = self.tiles.of(picture), self.overlaps[picture]
-            finished = {
-                other: self.latents[block.k][numbers[other]]
-                for other in overlaps.neighbours(index)
-                if numbers[other] in self._finished
-            }
-            tiles.append(overlaps.take_over(own, index, finished))
-        return torch.stack(tiles).to(latent.device)
+    def _given(self, block: Block, device: torch.device) -> Given | None:
+        """What the block's tiles take over from finished neighbours; made once, for all steps."""
+        if block.given is None:
+            tiles = []
+            for picture, index in map(self.tiles.locate, block.numbers):
+                finished = self._finished_around(picture, index, device)
+                tiles.append(self.overlaps[picture].given(index, finished))
+            block.given = (together(tiles),)
+        return block.given[0]
 
-    def _blend(self, blocks: Sequence[_Block], k: int) -> None:
+    def _finished_around(self, picture: int, index: int, device: torch.device) -> dict[int, Tensor]:
+        """Finished neighbours of a tile, (steps that are not settled, C, S, S)."""
+        numbers, steps = self.tiles.of(picture), self.record.made[self.work.settled :]
+        return {
+            other: brought(torch.stack([made[numbers[other]] for made in steps]), device)
+            for other in self.overlaps[picture].neighbours(index)
+            if numbers[other] in self._finished
+        }
+
+    def _blend(self, blocks: Sequence[Block], k: int) -> None:
         """Every tile gets the latent that all tiles of its picture make together."""
-        latents = self.latents[k]
-        wanted: list[list[int]] = [[] for _ in self.overlaps]
-        for number in self.wanted:
-            picture, index = self.tiles.locate(number)
-            wanted[picture].append(index)
-        for picture, (overlaps, indices) in enumerate(zip(self.overlaps, wanted, strict=True)):
+        made = self.record.made[k]
+        none = torch.zeros_like(made[self.wanted[0]])
+        for picture, overlaps in enumerate(self.overlaps):
             numbers = self.tiles.of(picture)
-            own = latents[numbers.start : numbers.stop]
-            if indices:
-                own[indices] = overlaps.blend(own, indices)
+            wanted = [index for index, number in enumerate(numbers) if number in made]
+            if wanted:
+                own = torch.stack([made.get(number, none) for number in numbers])
+                blended = overlaps.blend(own, wanted)
+                made.update(zip((numbers[index] for index in wanted), blended, strict=True))
         for block in blocks:
             if block.state is not None:
-                block.state.latent = latents[block.numbers].to(block.state.latent)
+                block.state.latent = torch.stack([made[number] for number in block.numbers])

@@ -1,36 +1,59 @@
-"""What the stages of every family have in common: tiles in blocks, decoding, a check."""
+"""What the stages of every family have in common: tiles in blocks, steps, decoding, a check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..runtime.execution import Execution, ReportFn, Session
+from ..runtime.execution import Execution, Session
+from ..runtime.progress import FINISHING
+from ..runtime.transfer import brought
+from ..runtime.work import Task, on_pixels
 from .canvas import Canvas
 from .decode import Decoding, TileDecoder
-from .grid import TileGrid
+from .plan import plan_of
+from .preview import Preview, reduced
+from .scheduler import TileLoop
+from .tile_work import TileWork
 
 
 def each_tile(
-    tiles: int,
-    grid: TileGrid,
+    canvas: Canvas,
     lq: Tensor,
-    session: Session,
-    encode: Callable[[Tensor, ReportFn], None],
+    execution: Execution,
+    task: Task,
+    encode: Callable[[Tensor], None],
+    reduction: int = 1,
 ) -> None:
-    """Calls `encode` with blocks of tiles of some pictures, in order, on the device.
+    """Calls `encode` with blocks of tiles of the canvas' pictures, in order, on the device.
 
-    tiles: of all pictures
-    lq:    (B, 3, h, w), of the grid's size
+    lq:        (B, 3, h, w), of the size of the canvas' grid divided by `reduction`
+    task:      what `encode` does with one tile
     """
+    session, grid = Session(execution, [(task, canvas.tiles)]), canvas.grid.reduced(reduction)
 
-    def encode_block(block: slice, report: ReportFn) -> None:
-        encode(grid.crop(lq, range(tiles)[block]).to(session.device), report)
+    def encode_block(block: slice) -> None:
+        encode(brought(grid.crop(lq, range(canvas.tiles)[block]), session.device))
 
-    session.run(tiles, encode_block)
+    session.run(canvas.tiles, task, encode_block)
+
+
+def run_tiles(work: TileWork[Any], canvas: Canvas, execution: Execution) -> list[Tensor]:
+    """Takes all tiles of the canvas' pictures through their steps; see `latents` of TileLoop."""
+    preview = None
+    if execution.pictures and canvas.image is not None:
+        preview = Preview([canvas] * canvas.images, canvas.image)
+    finishing = Task(FINISHING)
+    plan = [*plan_of(work, canvas.tiles), (finishing, 1)]
+    session = Session(execution, plan, canvas.tiles)
+    grids = [canvas.grid.cells()] * canvas.images
+    latents = TileLoop(work, grids, canvas.mode, session, preview=preview).run()
+    with session.doing(finishing, draw=preview.last if preview else None):
+        return latents
 
 
 def decode_latents(
@@ -38,12 +61,20 @@ def decode_latents(
 ) -> Tensor:
     """Latents of all tiles, (N, C, S, S) each, to pictures, (len * B, 3 or 4, H, W) in [0, 1]."""
     decoding = Decoding(decoder, [canvas.grid] * canvas.images, canvas.blended)
-    session = Session(execution, decoding.units * len(latents))
-    decoded = []
+    finishing = Task(FINISHING, [on_pixels(canvas.images * canvas.height * canvas.width)])
+    plan = [*decoding.plan(canvas.tiles), (finishing, 1)]
+    plan = [(task, times * len(latents)) for task, times in plan]
+    session = Session(execution, plan, most=canvas.tiles)
+    decoded: list[Tensor] = []
+
+    def last() -> Tensor:
+        return reduced(decoded[-1][-1])
+
     for latent in latents:
         rgb = latent.new_zeros(canvas.images, 3, canvas.grid.height, canvas.grid.width)
         decoding.run(latent, range(canvas.tiles), session, rgb)
-        decoded.append(canvas.with_alpha(canvas.colored(canvas.crop(rgb))))
+        with session.doing(finishing, draw=last if execution.pictures else None):
+            decoded.append(canvas.with_alpha(canvas.colored(canvas.crop(rgb))))
     return torch.cat(decoded)
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..runtime.transfer import brought
+
 Profile = Literal["blend", "given", "handover"]
 """blend:    finished tiles cross-fade over their whole overlap; the weights sum to 1 everywhere
 given:    how firmly a finished tile stands against a later one: 1, less towards its inner borders
@@ -22,12 +24,21 @@ FADING = 0.25
 LEAST = 1e-6  # not 0: where the other tile is left out, this one is all there is
 
 
-@lru_cache(maxsize=256)
-def axis_window(starts: tuple[int, ...], number: int, tile: int, profile: Profile) -> Tensor:
-    """Weights of a tile along one axis: (tile,), above 0 and at most 1; kept, so not to be changed.
+@lru_cache(maxsize=64)
+def axis_windows(
+    starts: tuple[int, ...], tile: int, profile: Profile, device: torch.device
+) -> Tensor:
+    """Weights of all tiles along one axis: (tiles, tile) float32, above 0 and at most 1.
 
-    starts: first cells of the tiles along this axis; number: of the tile among them
+    Kept, so that each comes to a device once, and not to be changed.
+
+    starts: first cells of the tiles along this axis
     """
+    windows = [_axis_window(starts, number, tile, profile) for number in range(len(starts))]
+    return brought(torch.stack(windows), device)
+
+
+def _axis_window(starts: tuple[int, ...], number: int, tile: int, profile: Profile) -> Tensor:
     window = _rise_and_fall(starts, number, tile, profile)
     if profile != "blend":
         return window

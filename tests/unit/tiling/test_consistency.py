@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from helpers.each import each
+from helpers.fake_work import take_over
 from varsr_core.errors import InputError
 from varsr_core.tiling.consistency import TILING_MODES, Overlaps, Tiling
 from varsr_core.tiling.grid import TileGrid
@@ -121,7 +122,7 @@ def authority(grid, other):
 
 
 def taken_over(grid, latent, index, finished):
-    """What `take_over` promises: neighbours by their authority, the tile has what they leave."""
+    """What taking over promises: neighbours by their authority, the tile has what they leave."""
     given, weights = torch.zeros(2, grid.height, grid.width, dtype=torch.float64)
     free = torch.ones(grid.height, grid.width, dtype=torch.float64)
     for other, tile in finished.items():
@@ -135,13 +136,13 @@ def taken_over(grid, latent, index, finished):
 
 def test_tile_without_finished_neighbours_stays_as_it_is():
     latent = random_tiles(FOUR)[0]
-    assert torch.equal(Overlaps(FOUR).take_over(latent, 0, {}), latent)
+    assert torch.equal(take_over(Overlaps(FOUR), latent, 0, {}), latent)
 
 
 @each(("index", "other"), [(1, 0), (0, 1)])
 def test_neighbour_is_given_deep_in_the_overlap_and_ends_in_a_smooth_ramp(index, other):
     own, theirs = torch.full((1, 32, 32), 5.0), torch.full((1, 32, 32), 7.0)
-    found = Overlaps(ROW).take_over(own, index, {other: theirs})
+    found = take_over(Overlaps(ROW), own, index, {other: theirs})
     if index == 0:
         found = found.flip(2)
     # The neighbour ends at column 16 of the tile, and fades over a quarter of the 16 they share.
@@ -154,13 +155,13 @@ def test_neighbour_is_given_deep_in_the_overlap_and_ends_in_a_smooth_ramp(index,
 
 def test_finished_neighbour_is_copied_from_where_it_lies():
     own, theirs = random_tiles(ROW, channels=3)
-    found = Overlaps(ROW).take_over(own, 1, {0: theirs})
+    found = take_over(Overlaps(ROW), own, 1, {0: theirs})
     assert torch.equal(found[..., :12], theirs[..., 16:28])
     assert torch.equal(found[..., 16:], own[..., 16:])
 
 
 def test_neighbour_does_not_fade_at_the_border_of_the_canvas():
-    found = Overlaps(FOUR).take_over(torch.zeros(1, 16, 16), 1, {0: torch.ones(1, 16, 16)})
+    found = take_over(Overlaps(FOUR), torch.zeros(1, 16, 16), 1, {0: torch.ones(1, 16, 16)})
     assert (found[0, :12, :2] == 1).all()
     assert (found[0, 15, :2] < 1).all()  # the tiles below go on from there
 
@@ -172,7 +173,7 @@ def test_neighbours_count_by_their_weight_and_the_tile_has_the_rest(grid, count)
     overlaps = Overlaps(grid)
     for index in range(len(grid)):
         finished = {other: tiles[other] for other in overlaps.neighbours(index)[:count]}
-        found = overlaps.take_over(tiles[index], index, finished)
+        found = take_over(overlaps, tiles[index], index, finished)
         expected = taken_over(grid, tiles[index], index, finished)
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -185,7 +186,7 @@ def test_equal_latents_stay_equal_whoever_is_finished(grid, data):
     overlaps = Overlaps(grid)
     index = data.draw(some.integers(0, len(grid) - 1))
     finished = {i: tiles[i] for i in overlaps.neighbours(index) if data.draw(some.booleans())}
-    found = overlaps.take_over(tiles[index], index, finished)
+    found = take_over(overlaps, tiles[index], index, finished)
     torch.testing.assert_close(found, tiles[index], atol=1e-6, rtol=0)
 
 
@@ -195,9 +196,9 @@ def test_order_of_the_finished_neighbours_does_not_matter(grid, random):
     tiles, overlaps = random_tiles(grid), Overlaps(grid)
     index = random.randrange(len(grid))
     neighbours = overlaps.neighbours(index)
-    expected = overlaps.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
+    expected = take_over(overlaps, tiles[index], index, {i: tiles[i] for i in neighbours})
     random.shuffle(neighbours)
-    found = overlaps.take_over(tiles[index], index, {i: tiles[i] for i in neighbours})
+    found = take_over(overlaps, tiles[index], index, {i: tiles[i] for i in neighbours})
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
@@ -207,7 +208,7 @@ def test_result_lies_between_the_tile_and_its_neighbours(grid):
     tiles, overlaps = random_tiles(grid), Overlaps(grid)
     index = len(grid) // 2
     finished = {i: tiles[i] for i in overlaps.neighbours(index)}
-    found = overlaps.take_over(tiles[index], index, finished)
+    found = take_over(overlaps, tiles[index], index, finished)
     low, high = (torch.full((1, 2, grid.height, grid.width), bound) for bound in (2.0, -1.0))
     for i in (index, *finished):
         area = (0, ..., *grid.area(i))
@@ -220,7 +221,7 @@ def test_taking_over_leaves_its_inputs_alone():
     tiles = random_tiles(NINE)
     before = tiles.clone()
     overlaps = Overlaps(NINE)
-    overlaps.take_over(tiles[4], 4, {i: tiles[i] for i in overlaps.neighbours(4)})
+    take_over(overlaps, tiles[4], 4, {i: tiles[i] for i in overlaps.neighbours(4)})
     assert torch.equal(tiles, before)
 
 

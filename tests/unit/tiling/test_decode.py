@@ -19,6 +19,7 @@ from helpers.decoding import (
     small_decoder,
 )
 from helpers.each import each
+from helpers.told import assert_rises_to_its_total
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.decode import MEASURED_PIECES, Decoding
 from varsr_core.tiling.grid import TileGrid
@@ -48,10 +49,11 @@ def test_canvas_that_is_measured_whole_is_decoded_only_once(size, monkeypatch):
     decoder = Short(small_decoder(), most=10**9, tried=seen)
     whole = Decoding(decoder, [TileGrid(size[0] * PIXELS, size[1] * PIXELS, 64, 16, PIXELS)], True)
     told = []
-    found = decoded(latent, decoder, on_progress=told.append)
+    plan = whole.plan(len(whole.tiles))
+    found = decoded(latent, decoder, plan=plan, on_progress=told.append)
     assert seen == [size[0] * size[1]]
     assert_same(found, decoded_at_once(latent, small_decoder()))
-    assert told[-1].done == whole.units
+    assert_rises_to_its_total(told)
 
 
 @each("size", [(8, 8), (4, 16), (5, 7)])
@@ -65,7 +67,7 @@ def test_released_layout_has_enough_context_for_several_pieces(monkeypatch):
     monkeypatch.setattr(tiled_decode, "MEASURED_PIECES", 15)
     decoder, latent = VARSRDecoder(models.micro_model()), noise(32, 30, 8)
     assert (decoder.context, decoder.features, decoder.pixels) == (7, 1, 16)
-    assert Decoding(decoder, [TileGrid(480, 128, 64, 16, 16)], blended=True).units == 2
+    assert len(tiled_decode._Steps(decoder, 30, 8).pieces) == 2
     expected = decoded_at_once(latent, decoder)
     assert_same(decoded(latent, decoder), expected)
     narrow = decoded(latent, Wrapped(decoder, context=3))

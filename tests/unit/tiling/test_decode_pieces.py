@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from helpers.decoding import (
+    MEASURE,
     PIXELS,
     SIDE,
     Short,
@@ -19,7 +20,11 @@ from helpers.decoding import (
     small_decoder,
 )
 from helpers.each import each
+from helpers.fake_work import take_over
+from helpers.told import assert_rises_to_its_total
 from varsr_core.nn.autoencoder import SpatialAttention
+from varsr_core.runtime.progress import DECODING
+from varsr_core.runtime.work import Calls
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.decode import Decoding, composite
@@ -40,6 +45,12 @@ class Blur:
         self.pixels = features * enlargement
         self.enlargement = enlargement
         self.shapes = []
+
+    def coarse_parts(self, height, width):
+        return [Calls(None, height * width)]
+
+    def fine_parts(self, height, width):
+        return [Calls(None, 3 * height * width)]
 
     def coarse(self, latent):
         return F.interpolate(latent, scale_factor=self.features, mode="nearest")
@@ -81,13 +92,13 @@ def test_pieces_of_any_canvas_see_enough_of_it(
 def test_pieces_cover_each_pixel_once_and_have_one_size(cells, features, context, more):
     decoder = Blur(cells, features, 2, context)
     height, width = cells + more[0], cells + more[1]
-    pieces = tiled_decode._Pieces(decoder, height, width)
+    pieces = tiled_decode._Steps(decoder, height, width).pieces
     canvas = torch.zeros(3, height * decoder.pixels, width * decoder.pixels)
     cuts = [pieces.cut(torch.zeros(1, 1, height * features, width * features), 0).shape[2:]]
     for number in range(len(pieces)):
         covered = torch.zeros_like(canvas)
         side = [2 * length for length in cuts[0]]
-        pieces.paste(covered, number, torch.ones(3, *side))
+        pieces.paste(covered, [number], torch.ones(1, 3, *side))
         assert covered.any()
         canvas += covered
     assert (canvas == 1).all()
@@ -165,18 +176,17 @@ def test_running_out_of_memory_decodes_the_same_tiles(blended, at_once):
 @each("blended", [True, False])
 @each("size", [(64, 64), (88, 112), (192, 320)])
 @each("most", [10**9, SIDE**2])
-def test_progress_ends_at_the_pieces_that_were_announced(blended, size, most):
+def test_progress_ends_at_the_work_that_was_announced(monkeypatch, blended, size, most):
+    monkeypatch.setattr(tiled_decode, "_measure", MEASURE)
     grid = TileGrid(*size, tile=64, overlap=16, align=PIXELS)
     short = Short(Blur(SIDE, 1, PIXELS, 2), most=most, tried=[])
     short.decode = lambda latent: short.fine(latent, own_norm)
     decoding, seen = Decoding(short, [grid] * 2, blended), []
-    session = session_of(4, on_progress=seen.append)
     latents, rgb = noise(2 * len(grid), 1, SIDE, SIDE), torch.zeros(2, 3, *size)
+    session = session_of(4, decoding.plan(len(latents)), on_progress=seen.append)
     decoding.run(latents, range(len(latents)), session, rgb)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[-1] == decoding.units
-    assert {progress.stage for progress in seen} == {"decode"}
+    assert_rises_to_its_total(seen)
+    assert {progress.stage for progress in seen} == {DECODING}
 
 
 # One canvas of tiles that agree
@@ -220,7 +230,7 @@ def test_tiles_that_took_over_from_each_other_show_no_seams(seed):
     for phase in around.phases:
         for index in phase:
             neighbours = {i: finished[i] for i in around.neighbours(index) if i in finished}
-            tiles[index] = around.take_over(tiles[index], index, neighbours)
+            tiles[index] = take_over(around, tiles[index], index, neighbours)
         finished |= {index: tiles[index] for index in phase}
     assert steepest(composite(tiles, grid)) < 0.6  # a ramp over 4 cells, 0.38, and where two meet
 

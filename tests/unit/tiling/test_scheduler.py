@@ -20,6 +20,7 @@ from helpers.fake_work import (
 )
 from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling.consistency import Overlaps
+from varsr_core.tiling.plan import plan_of
 from varsr_core.tiling.scheduler import TileLoop
 
 # The modes
@@ -67,32 +68,29 @@ def test_independent_tiles_share_nothing():
             assert torch.equal(latents[k][number], latent)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 100])
-def test_later_tiles_take_over_from_finished_neighbours_after_the_same_step(monkeypatch, at_once):
-    taken, take_over = {}, Overlaps.take_over
+@each("at_once", [1, 2, 100])
+@each("settled", [0, 1])
+def test_later_tiles_take_over_from_finished_neighbours_after_the_same_step(
+    monkeypatch, at_once, settled
+):
+    taken, given = [], Overlaps.given
 
-    def spy(self, latent, index, finished):
-        number, k = next(  # which tile after which step is told by the latent it made itself
-            (n, k)
-            for n in (index, index + len(NINE))
-            for k in range(STEPS)
-            if (n, k) in work.began_with and torch.equal(latent, made(work.began_with[n, k], n, k))
-        )
-        taken[number, k] = {other: tile.clone() for other, tile in finished.items()}
-        return take_over(self, latent, index, finished)
+    def spy(self, index, finished):
+        taken.append((index, {other: tile.clone() for other, tile in finished.items()}))
+        return given(self, index, finished)
 
-    monkeypatch.setattr(Overlaps, "take_over", spy)
-    work = FakeWork()
-    latents = run(work, NINE, "phased", images=2, at_once=at_once)
+    monkeypatch.setattr(Overlaps, "given", spy)
+    work = FakeWork(settled=settled)
+    latents = torch.stack(run(work, NINE, "phased", images=2, at_once=at_once))[settled:]
     around = Overlaps(NINE)
     phase_of = {index: p for p, phase in enumerate(around.phases) for index in phase}
-    assert taken.keys() == {(n, k) for n in range(18) for k in range(STEPS)}
-    for (number, k), finished in taken.items():
-        index, first = number % 9, number // 9 * 9
+    order = [number for stage, numbers, _ in work.blocks if stage == "start" for number in numbers]
+    for number, (index, finished) in zip(order, taken, strict=True):  # asked once for all steps
+        assert index == number % 9
         earlier = {i for i in around.neighbours(index) if phase_of[i] < phase_of[index]}
         assert finished.keys() == earlier
         for other, tile in finished.items():
-            assert torch.equal(tile, latents[k][first + other])
+            assert torch.equal(tile, latents[:, number - index + other])
 
 
 def test_tiles_of_a_phase_run_together_whatever_their_picture():
@@ -134,7 +132,7 @@ FIRSTS = [0, 9, 10, 13, 22]
 
 
 def run_mixed(work, mode, *, at_once=1, wanted=None):
-    session = Session(Execution(device=DEVICE, prepare=lambda: at_once), 23 * work.steps)
+    session = Session(Execution(device=DEVICE, prepare=lambda: at_once), plan_of(work, 23))
     return TileLoop(work, MIXED, mode, session, wanted).run()
 
 

@@ -18,6 +18,7 @@ from helpers.fake_work import (
     assert_equal_lists,
     run,
 )
+from helpers.told import assert_rises_to_its_total
 from varsr_core.errors import InputError
 
 # Memory runs out
@@ -206,19 +207,21 @@ def test_progress_rises_to_its_total_wherever_memory_runs_out(mode, failure, at_
     seen = []
     work = FakeWork(fail=FAILURES.get(failure, lambda *_: False))
     run(work, NINE, mode, images=2, at_once=at_once, on_progress=seen.append)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[-1] == 18 * STEPS
-    assert {progress.total for progress in seen} == {18 * STEPS}
+    assert_rises_to_its_total(seen)
+    assert seen[-1].done == 18 * STEPS
+    for k in range(STEPS):
+        assert sum(progress.stepped for progress in seen if progress.step == k) == 18
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_progress_tells_the_step_that_was_taken(mode):
+def test_progress_tells_the_step_that_begins_and_that_was_taken(mode):
     seen, work = [], FakeWork()
     run(work, NINE, mode, at_once=4, on_progress=seen.append)
-    steps = [(numbers, k) for stage, numbers, k in work.blocks if stage == "step"]
-    assert [progress.stage for progress in seen] == [f"step {k}" for _, k in steps]
-    assert [progress.step for progress in seen] == [k for _, k in steps]
+    steps = [(len(numbers), k) for stage, numbers, k in work.blocks if stage == "step"]
+    assert [progress.stage.scale - 1 for progress in seen] == [k for _, k in steps for _ in "be"]
+    told = [(progress.step, progress.stepped) for progress in seen]
+    assert told[::2] == [(None, 0)] * len(steps)
+    assert told[1::2] == [(k, tiles) for tiles, k in steps]
 
 
 @pytest.mark.parametrize("mode", MODES)
