@@ -46,7 +46,7 @@ def check_mode(mode: str) -> None:
 def match_colors(
     image: Tensor,
     reference: Tensor,
-    mode: ColorMode = "adain",
+    mode: str = "adain",
     strength: float = 1.0,
     alpha: Tensor | None = None,
     grey: Sequence[bool] = (False,),
@@ -92,12 +92,18 @@ def match_colors(
 def low_band(image: Tensor) -> Tensor:
     """(B, C, H, W) blurred five times with the dilated kernel [1 2 1] x [1 2 1] / 16."""
     for level in range(WAVELET_LEVELS):
-        radius = 2**level
-        for dim, pads in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
-            length = image.shape[dim]
-            padded = F.pad(image, pads, mode="replicate")
-            before, middle, after = (padded.narrow(dim, k * radius, length) for k in range(3))
-            image = (before + after).add_(middle, alpha=2).div_(4)
+        image = blur_level(image, level)
+    return image
+
+
+def blur_level(image: Tensor, level: int) -> Tensor:
+    """(B, C, H, W) blurred with [1 2 1] x [1 2 1] / 16, whose taps are 2**level pixels apart."""
+    radius = 2**level
+    for dim, pads in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        length = image.shape[dim]
+        padded = F.pad(image, pads, mode="replicate")
+        before, middle, after = (padded.narrow(dim, k * radius, length) for k in range(3))
+        image = (before + after).add_(middle, alpha=2).div_(4)
     return image
 
 

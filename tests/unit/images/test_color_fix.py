@@ -8,8 +8,8 @@ from scipy.ndimage import correlate
 from helpers import models
 from varsr_core.errors import InputError
 from varsr_core.images.color_fix import COLOR_MODES, low_band, match_colors
+from varsr_core.images.reference import match_image_colors
 from varsr_core.images.resize import resize
-from varsr_core.upscaling import match_image_colors
 
 CORRECTIONS = [mode for mode in COLOR_MODES if mode != "none"]
 

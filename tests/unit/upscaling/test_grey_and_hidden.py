@@ -7,8 +7,9 @@ from helpers import models
 from helpers.each import each
 from helpers.upscaling import in_mode, restorer, staged
 from varsr_core.images.color_fix import COLOR_MODES
+from varsr_core.images.reference import match_image_colors
 from varsr_core.images.seen import is_grey
-from varsr_core.upscaling import UpscaleSettings, match_image_colors, upscale, upscale_each
+from varsr_core.upscaling import UpscaleSettings, upscale, upscale_each
 
 GREY = models.picture(33, 40, channels=1)
 COLORS = models.picture(33, 40)

@@ -1,12 +1,15 @@
 """Progress of an upscale, and what is left where it is cancelled or memory runs out."""
 
+from collections import Counter
 from contextlib import contextmanager
+from itertools import groupby
 
 import pytest
 import torch
 
 from helpers import models
 from helpers.each import each
+from helpers.told import assert_rises_to_its_total
 from helpers.upscaling import (
     FOUR_TILES,
     IMAGES,
@@ -21,8 +24,9 @@ from helpers.upscaling import (
 )
 from varsr_core.nn.autoencoder import Decoder
 from varsr_core.runtime.execution import Execution
+from varsr_core.runtime.progress import STAGE_KEYS
 from varsr_core.tiling import decode as tiled_decode
-from varsr_core.tiling.consistency import Overlaps
+from varsr_core.tiling.consistency import Given, Overlaps
 from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.quantizer import Quantizer
@@ -33,22 +37,22 @@ from varsr_core.varsr.transformer import Block, Transformer
 # Progress, cancelling, memory
 
 
-@pytest.mark.parametrize(("mode", "pieces"), [("phased", 1), ("independent", 4)])
-def test_progress_of_an_upscale_rises_to_its_total(mode, pieces):
-    """Tiles that agree are decoded as one canvas, in pieces; here it is small enough for one."""
+@every_mode
+def test_progress_tells_what_begins_and_rises_to_its_total(mode):
     seen = []
-    execution = Execution(on_progress=seen.append)
+    execution = at_once(4, on_progress=seen.append)
     upscale(FOUR_TILES, 2.0, restorer(), settings=in_mode(mode), execution=execution)
-    per_tile = SCALES + 1  # the refiner
-    total = 4 * per_tile + pieces
-    assert [progress.done for progress in seen] == list(range(1, total + 1))
-    assert {progress.total for progress in seen} == {total}
+    assert_rises_to_its_total(seen)
     scales = [f"scale {k} of 4" for k in range(1, 5)]
-    stages = [*([*scales, "refiner"] * 4), *["decode"] * pieces]
-    assert [progress.stage for progress in seen] == stages
-    steps = [*([*range(per_tile)] * 4), *[None] * pieces]
-    assert [progress.step for progress in seen] == steps
-    assert all(progress.picture is None for progress in seen)
+    of_tiles = ["encoding", *scales, "refining"] * (4 if mode == "phased" else 1)
+    words = [word for word, _ in groupby(str(progress.stage) for progress in seen)]
+    assert words == [*of_tiles, "decoding", "finishing"]
+    assert {progress.stage.key for progress in seen} == set(STAGE_KEYS)
+    steps = Counter()
+    for progress in seen:
+        steps[progress.step] += progress.stepped
+    assert steps == {None: 0, **dict.fromkeys(range(SCALES + 1), 4)}
+    assert all(progress.draw is None for progress in seen)
 
 
 @each(("case", "tiles"), [("several tiles", 3), ("four pictures", 5)])
@@ -57,9 +61,7 @@ def test_progress_ends_at_its_total(case, tiles, mode):
     seen = []
     execution = at_once(tiles, on_progress=seen.append)
     upscale(IMAGES[case], 2.0, restorer(), settings=in_mode(mode), execution=execution)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[-1] == seen[-1].total
+    assert_rises_to_its_total(seen)
 
 
 def test_model_is_prepared_once_and_only_for_good_input():
@@ -88,17 +90,21 @@ def test_settings_out_of_range_are_refused(wrong, message):
         UpscaleSettings(**wrong)
 
 
-@each("cancel_at", [1, 3, 5, 6, 21])
+@each("cancel_at", [0.0, 0.04, 0.1, 0.24, 0.5, 0.8, 0.99, 1.0])
 @every_mode
 def test_cancelled_run_leaves_the_next_one_right(cancel_at, mode):
-    how, settings = restorer(), in_mode(mode)
+    """At any share of the work, in the middle of a scale, too."""
+    how, settings, seen = restorer(), in_mode(mode), []
 
     def cancel(progress):
-        if progress.done == cancel_at:
+        seen.append(progress)
+        if progress.done >= cancel_at * progress.total:
             raise CancelledError
 
     with pytest.raises(CancelledError):
         upscale(FOUR_TILES, 2.0, how, settings=settings, execution=Execution(on_progress=cancel))
+    assert seen[-1].done < (cancel_at + 0.05) * seen[-1].total, "at once"
+    assert not any(module._forward_hooks for module in how.model.modules())
     again = upscale(FOUR_TILES, 2.0, how, settings=settings)
     assert torch.equal(again, unbroken("several tiles", mode))
 
@@ -153,9 +159,7 @@ def assert_survives(monkeypatch, failure, mode, case="several tiles", tiles=4, *
     assert failed
     assert_equal_but_for_rounding(found, expected)
     assert not same_bits or torch.equal(found, expected)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[-1] == seen[-1].total
+    assert_rises_to_its_total(seen)
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -179,10 +183,11 @@ def test_running_out_of_memory_at_first_gives_the_bits_of_smaller_blocks(
     assert_survives(monkeypatch, FAILURES[failure], mode, after=after, same_bits=True)
 
 
-@pytest.mark.parametrize("call", [1, 3, 6])
-def test_running_out_of_memory_while_tiles_are_brought_together(monkeypatch, call):
+@pytest.mark.parametrize("call", [1, 4])
+@pytest.mark.parametrize(("owner", "name"), [(Overlaps, "given"), (Given, "over")])
+def test_running_out_of_memory_while_tiles_are_brought_together(monkeypatch, owner, name, call):
     """The step itself is done then, and must be forgotten."""
-    assert_survives(monkeypatch, (Overlaps, "take_over", call), "phased", "several pictures")
+    assert_survives(monkeypatch, (owner, name, call), "phased", "several pictures")
 
 
 @pytest.mark.parametrize("tiles", [2, 4])

@@ -1,6 +1,5 @@
 """Pictures of different sizes in one call: the pictures they are alone, from blocks they share."""
 
-import math
 import weakref
 from dataclasses import dataclass, field
 
@@ -9,11 +8,11 @@ import torch
 
 from helpers import models
 from helpers.each import each
+from helpers.told import assert_rises_to_its_total, finished_steps
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.batching import PIXELS_TOGETHER, PictureBatch
 from varsr_core.tiling.canvas import Canvas
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
-from varsr_core.tiling.decode import Decoding
 from varsr_core.tiling.grid import TileGrid
 from varsr_core.upscaling import UpscaleSettings, upscale, upscale_each
 from varsr_core.varsr.refiner import Refiner
@@ -168,38 +167,23 @@ def test_masks_of_different_sizes_are_taken(restorer):
 def test_progress_counts_the_tiles_of_all_pictures(restorer, mode, tiles):
     seen = []
     restored(restorer, mode, tiles=tiles, on_progress=seen.append)
-    done = [progress.done for progress in seen]
-    assert done == sorted(set(done))
-    assert done[-1] == seen[-1].total
+    assert_rises_to_its_total(seen)
     assert {progress.tiles for progress in seen} == {sum(TILES)}
-    steps = [progress for progress in seen if progress.step is not None]
+    steps = finished_steps(seen)
     assert steps[-1].step == STEPS - 1
-    grids = [Canvas.of(i[None], *CANVAS).grid for i in IMAGES]
-    decoding = Decoding(restorer.decoder, grids, mode != "independent")
-    assert done[-1] == sum(TILES) * STEPS + decoding.units
-
-
-class Twice:
-    """An OutputSize for what takes one."""
-
-    @staticmethod
-    def of(height, width):
-        return 2 * height, 2 * width
-
-
-CANVAS = (Twice, 64, 16, Tiling())
+    assert sum(progress.stepped for progress in steps) == sum(TILES) * STEPS
 
 
 def test_previews_show_each_picture_in_its_own_shape(restorer):
     shapes = []
 
     def look(progress):
-        if progress.picture is not None:
-            shapes.append(tuple(progress.picture.shape[1:]))
+        if progress.draw is not None:
+            shapes.append(tuple(progress.draw().shape[1:]))
 
     restored(restorer, on_progress=look, pictures=True)
-    sides = [image.shape[1:] for image in IMAGES]
-    assert set(shapes) == {(math.ceil(h / 2), math.ceil(w / 2)) for h, w in sides}
+    assert set(shapes) == {(2 * h, 2 * w) for h, w in (image.shape[1:] for image in IMAGES)}
+    assert shapes[-1] == tuple(2 * side for side in IMAGES[-1].shape[1:])
 
 
 @every_mode
@@ -228,7 +212,7 @@ def test_running_out_of_memory_leaves_the_pictures_as_they_are(
 @every_mode
 def test_cancelling_leaves_the_next_call_right(restorer, mode):
     def cancel(progress):
-        if progress.done >= 12:
+        if 3 * progress.done >= progress.total:
             raise CancelledError
 
     expected = restored(restorer, mode)

@@ -14,6 +14,7 @@ from helpers.upscaling import (
     at_once,
     every_mode,
     in_mode,
+    plainly_enlarged,
     restorer,
     staged,
     unbroken,
@@ -21,6 +22,7 @@ from helpers.upscaling import (
 from varsr_core.images.alpha import enlarge_alpha
 from varsr_core.images.color_fix import COLOR_MODES
 from varsr_core.images.output_size import OutputSize
+from varsr_core.images.resize import resize
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
 from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
@@ -291,3 +293,59 @@ def test_pictures_of_the_scales_end_with_the_refined_one(mode):
     assert torch.equal(found[-2:], decode_tokens(how.model, refined, ONE_BY_ONE))
     stopped = sample_tokens(how.model, prefix, how.sampling, SEED, ONE_BY_ONE, stop_scale=2)
     assert torch.equal(found[2:4], decode_tokens(how.model, stopped, ONE_BY_ONE))
+
+
+# What is kept of the input, and what the model is given of it
+
+
+@pytest.mark.parametrize("mode", TILING_MODES)
+def test_fidelity_leads_from_the_model_s_picture_to_the_plain_one(mode):
+    image = IMAGES["several tiles"]
+    plain = plainly_enlarged(image, (image.shape[2] * 2, image.shape[3] * 2))
+    pictures = [
+        upscale(image, 2.0, restorer(), settings=in_mode(mode, fidelity=share))
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert torch.equal(pictures[0], unbroken("several tiles", mode))
+    away = [float((picture - plain).square().mean()) for picture in pictures]
+    assert all(later < earlier for earlier, later in zip(away, away[1:], strict=False))
+    assert (pictures[-1] - plain).abs().max() < 1 / 255
+
+
+def test_fidelity_keeps_alpha_and_mask():
+    image, mask = IMAGES["with alpha"], torch.zeros(1, 1, 30, 50)
+    mask[..., :20] = 1
+    size = (60, 100)
+    settings = UpscaleSettings(fidelity=0.5, feather=0)
+    found = upscale(image, 2.0, restorer(), settings=settings, mask=mask)
+    assert torch.equal(found[:, 3:], enlarge_alpha(image[:, 3:], *size))
+    assert torch.equal(found[..., 48:], plainly_enlarged(image, size)[..., 48:])
+
+
+def test_stages_with_fidelity_give_the_bits_of_upscale():
+    image, settings = IMAGES["one tile"], UpscaleSettings(fidelity=0.4)
+    found = upscale(image, 2.0, restorer(), seed=SEED, settings=settings)
+    assert torch.equal(staged(image, 2.0, restorer(), settings), found)
+
+
+def test_shrinking_first_gives_the_model_less_and_the_output_its_size():
+    image = models.picture(40, 60)
+    shrunk = resize(image, 20, 30)
+    settings = UpscaleSettings(color_fix="none", shrink_first=20 * 30 / 1e6)
+    found = upscale(image, 2.0, restorer(), settings=settings)
+    assert found.shape[2:] == (80, 120)
+    # What the model is given is what it is given of the smaller picture at the same output size.
+    wanted = upscale(shrunk, 4.0, restorer(), settings=UpscaleSettings(color_fix="none"))
+    assert torch.equal(found, wanted)
+    plain = upscale(image, 2.0, restorer(), settings=UpscaleSettings(color_fix="none"))
+    for megapixels in (0.0, 40 * 60 / 1e6, 1.0):
+        settings = UpscaleSettings(color_fix="none", shrink_first=megapixels)
+        assert torch.equal(upscale(image, 2.0, restorer(), settings=settings), plain)
+
+
+def test_shrinking_first_leaves_what_a_mask_keeps():
+    image, mask = models.picture(40, 60), torch.zeros(1, 1, 40, 60)
+    mask[..., :20] = 1
+    settings = UpscaleSettings(shrink_first=0.0006, feather=0)
+    found = upscale(image, 2.0, restorer(), settings=settings, mask=mask)
+    assert torch.equal(found[..., 48:], plainly_enlarged(image, (80, 120))[..., 48:])
