@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..files.lazy_tensor import StateDict
 from ..nn.attention import Attend, CachedAttention
-from ..nn.float8 import FLOAT8, Float8Linear, store_in_float8
+from ..nn.float8 import FLOAT8, Float8Linear, store_in_float8, widened
+from ..nn.kv_cache import allocate
 from ..nn.layer_list import LayerList
+from ..nn.shells import shell
 from ..runtime.compile import Compiler
 from ..runtime.cuda_graphs import Recorder
 from .model import VARSR
@@ -21,10 +22,12 @@ from .pointwise import PLAIN, Pointwise
 from .transformer import Block, BlocksFn, run_blocks
 from .weights import build_model, size_tensors
 
-# A GPU is busy enough with more than these (rows times tokens); recordings would only hold memory.
-RECORDED_TOKENS = 4096
-
-Module = TypeVar("Module", bound=nn.Module)
+# Recorded is a block of tiles whose largest map has at most so many tokens in all rows: four guided
+# tiles of the released model, sixteen of the built-in one. Starting the 46 kernels of a transformer
+# block takes as long as their work on some 1,500 tokens (counted, not measured): of four tiles most
+# scales have fewer, and gain; of more tiles hardly one, but their caches, a gigabyte a tile, would
+# stay allocated from run to run.
+RECORDED_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -42,27 +45,56 @@ class AcceleratedBlocks:
         self,
         blocks: LayerList[Block],
         x: Tensor,
-        classes: Tensor,
+        modulation: Tensor,
         attend: Attend,
         rope: Tensor,
         keep: int,
     ) -> Tensor:
         """As run_blocks."""
 
-        def run(x: Tensor, classes: Tensor, rope: Tensor) -> Tensor:
-            return run_blocks(blocks, x, classes, attend, rope, keep, self.between)
+        def run(x: Tensor, modulation: Tensor, rope: Tensor) -> Tensor:
+            return run_blocks(blocks, x, modulation, attend, rope, keep, self.between)
 
-        few = x.shape[0] * x.shape[1] <= RECORDED_TOKENS
         # Of another `attend` a recording would not know what else it reads.
-        if self.recorder is None or not few or not isinstance(attend, CachedAttention):
-            return run(x, classes, rope)
+        if self.recorder is None or not isinstance(attend, CachedAttention):
+            return run(x, modulation, rope)
+        cache = attend.cache
         return self.recorder.run(
-            run,
-            (x, classes, rope),
-            [parameter for block in blocks for parameter in block.parameters()],
-            attend.cache.storage,
-            (attend.cache.length, keep),
+            run, (x, modulation, rope), blocks, (cache.length, keep, self.between), cache.storage
         )
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What else of a model uses its recorder.
+
+    rows: of the largest block that is recorded
+    """
+
+    recorder: Recorder
+    rows: int
+
+    def allocate(
+        self, shape: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, object]:
+        """An Allocate, of caches (2, layers, R, ...)."""
+        if shape[2] <= self.rows:
+            return self.recorder.workspace(shape, dtype, device)
+        self.recorder.forget()  # the memory may be wanted for so many
+        return allocate(shape, dtype, device)
+
+    def run_part(
+        self,
+        work: Callable[..., Tensor],
+        inputs: Sequence[Tensor],
+        part: nn.Module,
+        tokens: int,
+        key: Hashable,
+    ) -> Tensor:
+        """A RunFn."""
+        if tokens > RECORDED_TOKENS:
+            return work(*inputs)
+        return self.recorder.run(work, inputs, part, (type(part), key))
 
 
 def accelerated(
@@ -84,8 +116,12 @@ def accelerated(
 
 
 def _run_by(blocks: BlocksFn, model: VARSR) -> VARSR:
-    other, transformer = _shell(model), _shell(model.transformer)
+    other, transformer = shell(model), shell(model.transformer)
     transformer.run_blocks = blocks
+    if isinstance(blocks, AcceleratedBlocks) and blocks.recorder is not None:
+        rows = RECORDED_TOKENS // model.config.last_tokens
+        recorded = _Recorded(blocks.recorder, rows)
+        other.run_part, transformer.allocate = recorded.run_part, recorded.allocate
     other.transformer = transformer
     return other
 
@@ -102,28 +138,48 @@ def in_float8(
     rounding would show most.
 
     weights: under our names
-    like:    a model of these sizes, for dtype, attention and fingerprint; run as it is, too
+    like:    a model of these sizes, for dtype, attention, fingerprint, defaults; run as it is, too
     layer:   what takes the place of the blocks' linear layers
     """
-    model = build_model(
-        {**weights, **size_tensors(like.config)},
-        dtype=like.dtype,
-        attention=like.transformer.attention,
-        operations=operations,
-        fingerprint=like.fingerprint,
-    )
+    model = _built(weights, like, operations)
     with torch.inference_mode(False):
         store_in_float8(model.transformer.blocks, layer)
         store_in_float8(model.refiner.blocks, layer)
     return _run_by(like.transformer.run_blocks, model)
 
 
+def rebuilt(
+    weights: StateDict,
+    like: VARSR,
+    operations: ModuleType = nn,
+    layer: type[Float8Linear] = Float8Linear,
+) -> VARSR:
+    """A model of its own that is like another: layers are not shared, weights are where they can.
+
+    weights, like, operations, layer: as in in_float8()
+    """
+    if is_in_float8(like):
+        return in_float8(widened(weights), like, operations, layer)
+    return _run_by(like.transformer.run_blocks, _built(weights, like, operations))
+
+
+def _built(weights: StateDict, like: VARSR, operations: ModuleType) -> VARSR:
+    return build_model(
+        {**weights, **size_tensors(like.config)},
+        dtype=like.dtype,
+        wide_dtype=like.tokenizer_dtype,
+        attention=like.transformer.attention,
+        operations=operations,
+        fingerprint=like.fingerprint,
+        defaults=like.defaults,
+    )
+
+
 def is_in_float8(model: VARSR) -> bool:
     return any(weight.dtype == FLOAT8 for weight in model.transformer.parameters())
 
 
-def _shell(module: Module) -> Module:
-    """The same module, but its children can be replaced without the other knowing."""
-    shell = copy.copy(module)
-    shell._modules = dict(module._modules)
-    return shell
+def is_recorded(model: VARSR) -> bool:
+    """Whether it may run from recordings, in which nothing is called that could be counted."""
+    blocks = model.transformer.run_blocks
+    return isinstance(blocks, AcceleratedBlocks) and blocks.recorder is not None

@@ -8,7 +8,10 @@ from ..errors import CheckpointError
 from ..family import count_numbered
 from ..files.lazy_tensor import StateDict
 from ..nn.schedule import ScaleSchedule, check_division, whole_numbers
+from ..runtime.defaults import ModelDefaults
 
+PAPER = ModelDefaults(guidance=6.0)  # for one tile
+PAPER_C2I = ModelDefaults(guidance=4.0)  # of the class-to-image model
 NORM_GROUPS = 32  # of the released tokenizer
 # What the shapes of weights do not tell; beside them in our files. The second may be missing.
 SIZE_TENSORS = ("schedule", "norm_groups")
@@ -44,8 +47,11 @@ class TransformerConfig:
     depth: int
     heads: int
     mlp_width: int
-    prefix_widths: tuple[int, ...]  # channels of the prefix encoder, one more after each stride
-    num_classes: int  # 0: high quality; the last one: low quality, the negative of guidance
+    # Channels of the prefix encoder, one more after each stride; empty in the class-to-image model.
+    prefix_widths: tuple[int, ...]
+    # 0: high quality; the last one: low quality, the negative of guidance. In the class-to-image
+    # model one for each label, and the last one: any picture.
+    num_classes: int
 
     def __post_init__(self) -> None:
         if not self.heads or self.width % self.heads or self.head_dim % 4:
@@ -54,6 +60,11 @@ class TransformerConfig:
     @property
     def head_dim(self) -> int:
         return self.width // self.heads
+
+    @property
+    def class_to_image(self) -> bool:
+        """Whether it makes pictures of a class, out of nothing, in place of restoring one."""
+        return not self.prefix_widths
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,8 @@ class VARSRConfig:
 
     def __post_init__(self) -> None:
         prefix_downsampling = 2 ** (len(self.transformer.prefix_widths) - 1)
-        if prefix_downsampling != self.tokenizer.downsampling:
+        fits = prefix_downsampling == self.tokenizer.downsampling
+        if not fits and not self.transformer.class_to_image:
             raise ValueError(
                 f"the prefix has {prefix_downsampling} pixels per token, "
                 f"the tokenizer {self.tokenizer.downsampling}; they come from different models"
@@ -87,6 +99,11 @@ class VARSRConfig:
     @property
     def prefix_tokens(self) -> int:
         """Tokens of the low-quality picture, without the class token."""
+        return 0 if self.transformer.class_to_image else self.last_tokens
+
+    @property
+    def last_tokens(self) -> int:
+        """Tokens of the last map."""
         return self.schedule.final_side**2
 
 
@@ -126,20 +143,23 @@ def _tokenizer(weights: StateDict) -> TokenizerConfig:
 
 
 def _transformer(weights: StateDict) -> TransformerConfig:
-    convolutions = count_numbered(weights, "prefix_encoder.blocks.{}.weight")
+    # Its many classes are not folded into tables; see weights.py.
+    class_to_image = "transformer.blocks.0.modulation.linear.weight" in weights
     return TransformerConfig(
         width=weights["word_embed.weight"].shape[0],
         depth=count_numbered(weights, "transformer.blocks.{}.qkv.weight"),
         heads=weights["transformer.blocks.0.query_scale.weight"].shape[0],
         mlp_width=weights["transformer.blocks.0.fc1.weight"].shape[0],
-        prefix_widths=(
-            weights["prefix_encoder.conv_in.weight"].shape[0],
-            *(
-                weights[f"prefix_encoder.blocks.{i}.weight"].shape[0]
-                for i in range(1, convolutions, 2)
-            ),
-        ),
+        prefix_widths=() if class_to_image else _prefix_widths(weights),
         num_classes=weights["transformer.class_embedding.weight"].shape[0],
+    )
+
+
+def _prefix_widths(weights: StateDict) -> tuple[int, ...]:
+    convolutions = count_numbered(weights, "prefix_encoder.blocks.{}.weight")
+    return (
+        weights["prefix_encoder.conv_in.weight"].shape[0],
+        *(weights[f"prefix_encoder.blocks.{i}.weight"].shape[0] for i in range(1, convolutions, 2)),
     )
 
 

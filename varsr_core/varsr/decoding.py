@@ -1,4 +1,4 @@
-"""From latents to pixels: VARSR's decoder as `tiled_decode.py` sees it, and a preview of it."""
+"""From latents to pixels: VARSR's decoder as `tiling/decode.py` sees it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..nn.linear_preview import LinearPreview, fit_preview
+from ..nn.work import coarse_parts, fine_parts
+from ..runtime.work import Calls
 from ..tiling.grid import TileGrid
 from ..tiling.group_norm import NormFn
 from .model import VARSR
@@ -39,22 +40,26 @@ class VARSRDecoder:
 
     def coarse(self, latent: Tensor) -> Tensor:
         """Attention sees as much at once as it does in a tile."""
-        model, (height, width) = self.model, latent.shape[2:]
-        windows = []
-        for scale in (2**i for i in range(len(model.decoder.up) - model.decoder.split)):
-            side = self.cells * scale
-            windows.append(
-                TileGrid(height * scale, width * scale, side, overlap=side // WINDOW_OVERLAP)
-            )
-        return model.decoder.coarse(model.post_quantizer(latent.to(model.tokenizer_dtype)), windows)
+        model = self.model
+        latent = model.post_quantizer(latent.to(model.tokenizer_dtype))
+        return model.decoder.coarse(latent, self._windows(*latent.shape[2:]))
 
     def fine(self, features: Tensor, norm: NormFn) -> Tensor:
         return self.model.to_picture(self.model.decoder.fine(features, norm)).clamp(0, 1)
 
+    def coarse_parts(self, height: int, width: int) -> list[Calls]:
+        return coarse_parts(self.model.decoder, height, width, self._windows(height, width))
 
-def linear_preview(model: VARSR) -> LinearPreview:
-    """Fitted when it is first wanted; the model must be on its device by then."""
-    if model.preview is None:
-        device = next(model.quantizer.parameters()).device
-        model.preview = fit_preview(model.encode_latent, device)
-    return model.preview
+    def fine_parts(self, height: int, width: int) -> list[Calls]:
+        return fine_parts(self.model.decoder, height, width)
+
+    def _windows(self, height: int, width: int) -> list[TileGrid]:
+        """Of attention, for each coarse level of a canvas of so many cells, coarsest first."""
+        windows = []
+        decoder = self.model.decoder
+        for scale in (2**i for i in range(len(decoder.up) - decoder.split)):
+            side = self.cells * scale
+            windows.append(
+                TileGrid(height * scale, width * scale, side, overlap=side // WINDOW_OVERLAP)
+            )
+        return windows

@@ -7,13 +7,25 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError
 from ..family import Family
 from ..files.lazy_tensor import StateDict
 from ..files.tensors import with_partner
-from ..nn.schedule import GUIDANCE_SCHEDULES
+from ..nn.guidance import GUIDANCE_SCHEDULES
+from .config import PAPER, infer_config
+from .k2n.command import (
+    CoarseChoices,
+    add_coarse,
+    check_coarse,
+    coarse_choices,
+    loaded_coarse,
+    resolved_beside,
+)
+from .k2n.kind import CODEBOOK
 from .model import VARSR
+from .presets import PRESETS
 from .restorer import VARSRRestorer
 from .sampling import RefineSettings, SampleSettings
 from .weights import build_model, check_weights, convert, fix_dtype
@@ -21,7 +33,12 @@ from .weights import build_model, check_weights, convert, fix_dtype
 REPOSITORY = "qyp2000/VARSR"  # on Hugging Face
 TOKENIZER_FILE = "VQVAE.pth"  # about 1.4 GB
 TRANSFORMER_FILE = "VARSR.pth"  # about 13.7 GB, most of it optimiser state
+CLASS_TO_IMAGE_FILE = "VARSR_C2I.pth"  # about as large; takes the same tokenizer
 FILES = (TOKENIZER_FILE, TRANSFORMER_FILE)
+RELEASED_BYTES = {TOKENIZER_FILE: 1.4e9, TRANSFORMER_FILE: 13.7e9}  # about
+CONVERTED_FILE = "varsr_fp16.safetensors"  # both in one, as we name it
+EARLIER_FILE = "varsr_bf16.safetensors"  # the same as versions before named and stored it
+CONVERTED_BYTES = 1.7e9  # about
 NANO_FILE = Path(__file__).parent.parent / "assets" / "varsr_nano.safetensors"
 
 COMPLETE, TOKENIZER, TRANSFORMER = "complete model", "tokenizer", "transformer"
@@ -57,24 +74,30 @@ def assemble(parts: Mapping[str, StateDict]) -> StateDict:
 
 
 def _convert(parts: Mapping[str, StateDict]) -> StateDict:
-    if CLASS_TO_IMAGE in parts:
+    transformers = [parts[part] for part in (TRANSFORMER, CLASS_TO_IMAGE) if part in parts]
+    if len(transformers) > 1:
         raise CheckpointError(
-            "this is the class-to-image base model (VARSR_C2I.pth): it makes pictures of a class "
-            "and has no encoder for a low-quality picture. Use VARSR.pth"
+            f"these are two transformers, of {TRANSFORMER_FILE} and of {CLASS_TO_IMAGE_FILE}; give "
+            "one of them and the tokenizer"
         )
-    if TRANSFORMER not in parts:
+    if not transformers:
         raise CheckpointError(
             "this is only the tokenizer (VQVAE.pth); choose the transformer (VARSR.pth) as the "
             "checkpoint, the tokenizer is found beside it"
         )
     if TOKENIZER not in parts:
         raise CheckpointError(
-            "this is only the transformer (VARSR.pth); its tokenizer (VQVAE.pth) is needed too"
+            f"this is only the transformer ({_file(parts)}); its tokenizer (VQVAE.pth) is needed "
+            "too"
         )
     try:
-        return convert({**parts[TOKENIZER], **parts[TRANSFORMER]})
+        return convert({**parts[TOKENIZER], **transformers[0]})
     except (RuntimeError, IndexError) as error:
         raise CheckpointError(f"tensors of the wrong shape: {error}") from error
+
+
+def _file(parts: Mapping[str, StateDict]) -> str:
+    return CLASS_TO_IMAGE_FILE if CLASS_TO_IMAGE in parts else TRANSFORMER_FILE
 
 
 def model_files(path: Path) -> list[Path]:
@@ -84,15 +107,20 @@ def model_files(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class VARSRChoices:
-    """What the user chooses of VARSR, beside what every family has."""
+    """What the user chooses of VARSR, beside what every family has.
+
+    coarse: what gives the first scales, if not VARSR itself
+    """
 
     sampling: SampleSettings = SampleSettings()
     refining: RefineSettings = RefineSettings()
+    coarse: CoarseChoices = CoarseChoices()
 
 
 def _restorer(model: VARSR, choices: VARSRChoices | None) -> VARSRRestorer:
     choices = choices or VARSRChoices()
-    return VARSRRestorer(model, choices.sampling, choices.refining)
+    coarse = loaded_coarse(choices.coarse, model.word_embed.weight.device)
+    return VARSRRestorer(model, choices.sampling, choices.refining, coarse)
 
 
 def _add_to(parser: ArgumentParser) -> None:
@@ -103,25 +131,65 @@ def _add_to(parser: ArgumentParser) -> None:
             flag, type=type(default), default=default, help=f"{text} (default: %(default)s)"
         )
 
-    add("--guidance", SampleSettings.guidance, "push away from low quality; 0 halves the work")
+    group.add_argument(
+        "--guidance",
+        type=float,
+        default=SampleSettings.guidance,
+        help="push away from low quality; 0 halves the work; below 0, so many times what is best "
+        "for the model (default: -1)",
+    )
     group.add_argument(
         "--guidance-schedule",
         choices=GUIDANCE_SCHEDULES,
         default=SampleSettings.guidance_schedule,
         help="how guidance grows over the scales (default: %(default)s)",
     )
+    group.add_argument(
+        "--guidance-per-scale",
+        metavar="LIST",
+        default=SampleSettings.guidance_per_scale,
+        help='parts of guidance scale by scale, in place of a schedule: "0, 0.5 x 2, 1 x ..."',
+    )
     add("--top-k", SampleSettings.top_k, "tokens to choose from; 0 allows all")
     add("--top-p", SampleSettings.top_p, "total probability of the tokens to choose from")
     add("--temperature", SampleSettings.temperature, "spread of the choice among tokens")
+    add("--ssg", SampleSettings.ssg, "push away from the scale before; to try out, 0.1 to 1")
+    group.add_argument(
+        "--smooth",
+        action="store_true",
+        help="means of likely tokens in place of single ones; to try out, not while top-k is 1",
+    )
     add("--refine-steps", RefineSettings.steps, "diffusion steps of the refiner")
     add("--refine-strength", RefineSettings.strength, "factor on the detail of the refiner")
+    add_coarse(group)
 
 
 def _choices(arguments: Namespace) -> VARSRChoices:
     names = ("guidance", "guidance_schedule", "top_k", "top_p", "temperature")
+    names += ("guidance_per_scale", "ssg", "smooth")
+    coarse = coarse_choices(arguments)
     sampling = SampleSettings(**{name: getattr(arguments, name) for name in names})
+    sampling = resolved_beside(coarse, sampling)
     steps, strength = arguments.refine_steps, arguments.refine_strength
-    return VARSRChoices(sampling, RefineSettings(sampling.guidance, steps, strength))
+    return VARSRChoices(sampling, RefineSettings(sampling.guidance, steps, strength), coarse)
+
+
+def _check(weights: StateDict, choices: VARSRChoices) -> None:
+    config = infer_config(weights)
+    choices.sampling.check_scales(config.schedule)
+    check_coarse(choices.coarse, config, weights[CODEBOOK].detach())
+
+
+def _training() -> Any:
+    from .training.kind import TRAINED
+
+    return TRAINED
+
+
+def _training_of_classes() -> Any:
+    from .training.kind import CLASSES_TRAINED
+
+    return CLASSES_TRAINED
 
 
 VARSR_FAMILY = Family(
@@ -134,7 +202,11 @@ VARSR_FAMILY = Family(
     assemble=assemble,
     fix_dtype=fix_dtype,
     build=build_model,
+    defaults=PAPER,
     restorer=_restorer,
+    presets=PRESETS,
     add_to=_add_to,
     choices=_choices,
+    check=_check,
+    training={"varsr": _training, "varsr_c2i": _training_of_classes},
 )

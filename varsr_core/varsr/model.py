@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from ..nn.autoencoder import Decoder, Encoder
-from ..nn.linear_preview import LinearPreview
-from .config import VARSRConfig
+from ..nn.kv_cache import allocate
+from ..nn.shells import in_dtype
+from ..runtime.defaults import ModelDefaults
+from .config import PAPER, VARSRConfig
 from .prefix_encoder import PrefixEncoder
 from .quantizer import Quantizer
 from .refiner import Refiner
-from .transformer import AttentionFn, Transformer, attention
+from .transformer import AttentionFn, Transformer, attention, run_blocks
+
+RunFn = Callable[[Callable[..., Tensor], Sequence[Tensor], nn.Module, int, Hashable], Tensor]
+"""Does work on some tensors; beside them it is told which part of the network that runs, on how
+many tokens in all rows, and all else the work depends on."""
+
+
+def as_written(work: Callable[..., Tensor], inputs: Sequence[Tensor], *_: object) -> Tensor:
+    """A RunFn."""
+    return work(*inputs)
 
 
 class VARSR(nn.Module):
-    """Tokenizer, prefix encoder, transformer and refiner.
+    """Tokenizer, prefix encoder, transformer and refiner; class-to-image without prefix encoder.
 
     dtype:           of the matrix products in prefix encoder, transformer and refiner
-    tokenizer_dtype: of the tokenizer's convolutions
+    tokenizer_dtype: of the tokenizer's convolutions; not float16
     operations:      where layers come from; ComfyUI passes its own, which cast and offload
     fingerprint:     of the weights; what one model made is refused by another
+    defaults:        what it is best run with
     """
 
     def __init__(
@@ -34,10 +47,10 @@ class VARSR(nn.Module):
         attention: AttentionFn = attention,
         operations: ModuleType = nn,
         fingerprint: str = "",
+        defaults: ModelDefaults = PAPER,
     ) -> None:
         super().__init__()
-        self.fingerprint = fingerprint
-        self.preview: LinearPreview | None = None  # see decoding.py
+        self.fingerprint, self.defaults = fingerprint, defaults
         tokenizer, width = config.tokenizer, config.transformer.width
         channels = tokenizer.latent_channels
         self.config = config
@@ -50,7 +63,8 @@ class VARSR(nn.Module):
         )
         self.post_quantizer = operations.Conv2d(channels, channels, 3, padding=1)
         self.decoder = Decoder(tokenizer, operations)
-        self.prefix_encoder = PrefixEncoder(config.transformer.prefix_widths, width, operations)
+        if not config.transformer.class_to_image:
+            self.prefix_encoder = PrefixEncoder(config.transformer.prefix_widths, width, operations)
         self.word_embed = operations.Linear(channels, width)
         self.transformer = Transformer(
             config.transformer,
@@ -61,10 +75,25 @@ class VARSR(nn.Module):
             operations=operations,
         )
         self.refiner = Refiner(config.refiner, width, channels, dtype=dtype, operations=operations)
+        self.run_part: RunFn = as_written
+
+    def widened(self) -> VARSR | None:
+        """The same model in a dtype in which nothing overflows, run plainly; None if it is in one.
+
+        Its weights are this one's, so it runs while they are cast: see `CastWeights`.
+        """
+        if self.dtype != torch.float16:
+            return None
+        wider = in_dtype(self, self.tokenizer_dtype)
+        # What is compiled or recorded is in float16.
+        wider.run_part = as_written
+        wider.transformer.run_blocks, wider.transformer.allocate = run_blocks, allocate
+        return wider
 
     def encode_prefix(self, lq: Tensor) -> Tensor:
         """(N, 3, tile, tile) in [0, 1] -> (N, S * S, D), all the transformer knows of a tile."""
-        return self.prefix_encoder(to_network(lq, self.dtype))
+        encoder, tokens = self.prefix_encoder, len(lq) * self.config.prefix_tokens
+        return self.run_part(encoder, (to_network(lq, self.dtype),), encoder, tokens, None)
 
     def encode_latent(self, image: Tensor) -> Tensor:
         """(N, 3, tile, tile) in [0, 1] -> (N, C, S, S) float32, not yet quantized."""

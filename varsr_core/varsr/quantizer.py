@@ -9,11 +9,11 @@ from types import ModuleType
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..nn.layer_list import LayerList
+from ..nn.resample import resample
 from ..nn.schedule import ScaleSchedule
 
 PHI_RATIO = 0.5  # weight of the convolved map in phi (paper's tokenizer; not in the file)
@@ -53,13 +53,24 @@ class Quantizer(nn.Module):
         token_ids: (N, side * side)
         returns    (N, C, S, S) float32, S the final side
         """
+        return self.residual_of(self.codebook(token_ids).float(), scale)
+
+    def mean(self, weights: Tensor) -> Tensor:
+        """Of the codebook's entries: (N, L, V) with 1 in sum -> (N, L, C) float32."""
+        return weights @ self._entries(weights.device)
+
+    def _entries(self, device: torch.device) -> Tensor:
+        """All of them, (V, C) float32."""
+        return self.codebook(torch.arange(self.codebook.num_embeddings, device=device)).float()
+
+    def residual_of(self, tokens: Tensor, scale: int) -> Tensor:
+        """As residual(), of entries or means of them: (N, side * side, C) float32."""
         side, final = self.schedule.sides[scale], self.schedule.final_side
-        tokens = self.codebook(token_ids).float()
         residual = rearrange(tokens, "n (h w) c -> n c h w", h=side).contiguous()
         if side == final:
             # The last scale skips phi: the released transformer and refiner were trained that way.
             return residual
-        residual = _resample(residual, final, "bicubic")
+        residual = resample(residual, final, "bicubic")
         phi = self.phi[phi_index(scale, self.schedule.num_scales, len(self.phi))]
         return torch.lerp(residual, phi(residual), PHI_RATIO)
 
@@ -67,13 +78,12 @@ class Quantizer(nn.Module):
         """The latent at a scale's side, as the input of that scale: (N, side * side, C)."""
         side = self.schedule.sides[scale]
         if side != latent.shape[-1]:
-            latent = _resample(latent, side, "area")
+            latent = resample(latent, side, "area")
         return latent.flatten(2).transpose(1, 2)
 
     def nearest(self, tokens: Tensor) -> Tensor:
         """Codebook entry with the smallest squared distance: (..., C) -> (...) int64."""
-        codebook = self.codebook(torch.arange(self.codebook.num_embeddings, device=tokens.device))
-        codebook = codebook.float()
+        codebook = self._entries(tokens.device)
         # |t - e|^2 without the |t|^2 that is the same for all entries.
         return (codebook.square().sum(dim=1) - 2 * tokens @ codebook.T).argmin(dim=-1)
 
@@ -99,11 +109,3 @@ class Quantizer(nn.Module):
             total, rest = total + residual, rest - residual
             latents.append(total)
         return ids, latents, rest_before_last
-
-
-def _resample(x: Tensor, side: int, mode: str) -> Tensor:
-    """(N, C, h, h) -> (N, C, side, side)."""
-    # MPS cannot pool to a side that does not divide the other; these maps are small enough to move.
-    source = x.cpu() if x.device.type == "mps" else x
-    align = False if mode == "bicubic" else None
-    return F.interpolate(source, (side, side), mode=mode, align_corners=align).to(x.device)

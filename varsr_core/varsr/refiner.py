@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -107,21 +108,24 @@ def sample_residual(
 
     condition: (1 or 2, M, D) normed condition of the positive and, when guided, the negative rows
     noise:     (steps + 1, M, C) standard normal: draw 0 starts, draw i + 1 belongs to step i
-    returns    (M, C) float32, to be added to the latent
+    returns    (M, C) float32, to be added to the latent; NaN where the network overflowed
     """
     rows = 2 if guidance else 1
     embedded = refiner.embed_condition(condition[:rows].flatten(0, 1))
-    x = noise[0]
+    x, predicted = noise[0], torch.zeros((), device=noise.device)
     for i, step in enumerate(ddpm_steps(steps)):
-        timestep = torch.tensor([step.timestep], device=x.device)
+        timestep = torch.full((1,), step.timestep, device=x.device)  # a copy would wait for a GPU
         prediction = refiner(x.repeat(rows, 1), timestep, embedded)
+        predicted = predicted + prediction  # where any step's is not finite, neither is the sum
         eps, variance = prediction.chunk(2, dim=-1)
         if guidance:
             # Both rows share the noisy residual; the variance is the positive row's.
             positive, negative = eps.chunk(2)
             eps, variance = guide(positive, negative, guidance), variance.chunk(2)[0]
         x = _ddpm_update(x, eps, variance, step, None if i == steps - 1 else noise[i + 1])
-    return x * RESIDUAL_SCALE
+    # Clamping hides infinity: of a prediction that is not finite it makes a number like any other.
+    finite = predicted.unflatten(0, (rows, -1)).sum(dim=(0, 2)).isfinite()
+    return torch.where(finite[:, None], x * RESIDUAL_SCALE, torch.nan)
 
 
 def _ddpm_update(
@@ -170,7 +174,8 @@ class DDPMStep:
     log_posterior: float
 
 
-def ddpm_steps(steps: int) -> list[DDPMStep]:
+@lru_cache
+def ddpm_steps(steps: int) -> tuple[DDPMStep, ...]:
     """The coefficients of a whole run, in the order they are used (noisy first)."""
     timesteps = respaced_timesteps(steps)
     abar = cosine_alphas_cumprod()[timesteps]
@@ -191,4 +196,4 @@ def ddpm_steps(steps: int) -> list[DDPMStep]:
         )
         for i in range(steps)
     ]
-    return run[::-1]
+    return tuple(run[::-1])

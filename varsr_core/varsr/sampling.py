@@ -7,101 +7,30 @@ tiles beyond N, of progress bars or of devices: see `varsr/stages.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..nn.kv_cache import KVCache
-from ..nn.token_sampling import draw_tokens, guide
-from ..tiling.noise import TileSeed, derive_seed, draw_normal, draw_uniform
+from ..nn.guidance import guidance_ratios
+from ..nn.resample import resample
+from ..nn.token_sampling import draw_tokens, guide, smooth_weights, truncated
+from ..runtime.defaults import resolved
+from ..runtime.transfer import brought
+from ..tiling.noise import (
+    TileSeed,
+    derive_seed,
+    draw_exponential,
+    draw_normal,
+    draw_uniform,
+)
 from ..tiling.overflow import nan_where_overflowed
+from .kinds import guidance_schedule
 from .model import VARSR
 from .refiner import sample_residual
+from .sample_state import SampleState
 from .settings import RefineSettings, SampleSettings
-
-
-@dataclass
-class SampleState:
-    """Everything between two scales.
-
-    prefix:    (N, S * S, D)
-    classes:   (rows,) quality class of each row: N positive, then, while guided, N negative
-    guided_scales: how many first scales run with negative rows; then they are dropped
-    seeds:     one per tile
-    latents:   (N, C, S, S) float32 after each step, behind the empty one that starts
-    hidden:    (rows, side * side, D) of the scale before, at the last scale the refiner's input
-    token_ids: of each scale so far
-    """
-
-    prefix: Tensor
-    classes: Tensor
-    guided_scales: int
-    cache: KVCache
-    seeds: Sequence[TileSeed]
-    latents: list[Tensor]
-    hidden: Tensor
-    token_ids: list[Tensor] = field(default_factory=list)
-
-    @property
-    def latent(self) -> Tensor:
-        """The picture so far. May be replaced between scales, e.g. to bring tiles together."""
-        return self.latents[-1]
-
-    @latent.setter
-    def latent(self, latent: Tensor) -> None:
-        self.latents[-1] = latent
-
-    @property
-    def tiles(self) -> int:
-        return self.prefix.shape[0]
-
-    @property
-    def guided(self) -> bool:
-        return len(self.classes) > self.tiles
-
-    @property
-    def nbytes(self) -> int:
-        held = [self.prefix, *self.latents, *self.token_ids, self.hidden]
-        return self.cache.nbytes + sum(tensor.nbytes for tensor in held)
-
-    def rewind(self, k: int) -> None:
-        """Forgets whatever step k, a scale or the refiner, has left behind before it failed."""
-        seen = sum(ids.shape[1] for ids in self.token_ids[:k])
-        self.cache.rewind(self.prefix.shape[1] + seen if k else 0)
-        del self.latents[k + 1 :], self.token_ids[k:]
-
-    def drop_negative(self) -> None:
-        """Goes on with the positive rows alone. There is no way back, and none is needed: a step
-        that is done again after a failure does not need them either."""
-        self.classes, self.cache = self.classes[: self.tiles], self.cache.first(self.tiles)
-
-    def select(self, tiles: slice) -> SampleState:
-        """A state of some of the tiles, which shares no memory with this one."""
-        numbers = torch.arange(self.tiles, device=self.prefix.device)[tiles]
-        rows = torch.cat((numbers, numbers + self.tiles)) if self.guided else numbers
-        return replace(
-            self,
-            prefix=self.prefix[numbers],
-            classes=self.classes[rows],
-            cache=self.cache.select(rows),
-            seeds=self.seeds[tiles],
-            latents=[latent[numbers] for latent in self.latents],
-            token_ids=[ids[numbers] for ids in self.token_ids],
-            hidden=self.hidden[rows],
-        )
-
-    def to(self, device: torch.device) -> SampleState:
-        return replace(
-            self,
-            prefix=self.prefix.to(device),
-            classes=self.classes.to(device),
-            cache=self.cache.to(device),
-            latents=[latent.to(device) for latent in self.latents],
-            token_ids=[ids.to(device) for ids in self.token_ids],
-            hidden=self.hidden.to(device),
-        )
 
 
 def start_sampling(
@@ -110,21 +39,26 @@ def start_sampling(
     """State before scale 0, with an empty cache for the whole run."""
     config, tiles = model.config, prefix.shape[0]
     negative = config.transformer.num_classes - 1
+    settings = resolved(settings, model.defaults)
     if not 0 <= settings.quality_class <= negative:
         raise InputError(f"quality class {settings.quality_class} is not within 0 and {negative}")
     guided = settings.guided_scales(config.schedule)
-    classes = [settings.quality_class] * tiles + [negative] * (tiles if guided else 0)
+    rows = torch.full((2 * tiles if guided else tiles,), negative, device=prefix.device)
+    rows[:tiles] = settings.quality_class
     side = config.schedule.final_side
+    # Of the one or two classes there are: with thousands of them, it is work.
+    modulation = model.transformer.modulation(rows[:: max(1, tiles)])
     return SampleState(
         prefix=prefix,
-        classes=torch.tensor(classes, device=prefix.device),
+        classes=rows,
         guided_scales=guided,
-        cache=model.transformer.new_cache(len(classes), prefix.device),
+        cache=model.transformer.new_cache(len(rows), prefix.device),
         seeds=seeds,
         latents=[
             torch.zeros(tiles, config.tokenizer.latent_channels, side, side, device=prefix.device)
         ],
-        hidden=prefix.new_empty(len(classes), 0, prefix.shape[2]),
+        hidden=prefix.new_empty(len(rows), 0, prefix.shape[2]),
+        modulation=modulation.repeat_interleave(tiles, dim=1),
     )
 
 
@@ -132,29 +66,46 @@ def sample_scale(model: VARSR, state: SampleState, scale: int, settings: SampleS
     """Predicts one token map and adds it to the latent (paper, equation 4)."""
     tokens = model.config.schedule.sides[scale] ** 2
     state.hidden = next_hidden(model, state, scale, keep=tokens)
-    logits = scale_logits(model, state, scale, settings)
-    ids = draw_tokens(
-        logits,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        temperature=settings.temperature,
-        uniform=_uniform(state, scale, tokens, settings),
-    )
+    logits = _moved_away(model, state, scale, settings)
+    chosen = {name: getattr(settings, name) for name in ("top_k", "top_p", "temperature")}
+    ids = draw_tokens(logits, **chosen, uniform=_uniform(state, scale, tokens, settings))
     state.token_ids.append(ids)
-    latent = state.latent + model.quantizer.residual(ids, scale)
-    state.latents.append(nan_where_overflowed(latent, logits))
+    if settings.smooth and not settings.greedy:
+        weights = _smooth_weights(model, state, scale, truncated(logits, **chosen))
+        residual = model.quantizer.residual_of(model.quantizer.mean(weights), scale)
+    else:
+        residual = model.quantizer.residual(ids, scale)
+    state.latents.append(nan_where_overflowed(state.latent + residual, logits))
 
 
 def keep_scale(
-    model: VARSR, state: SampleState, scale: int, token_ids: Tensor, latent: Tensor
+    model: VARSR,
+    state: SampleState,
+    scale: int,
+    token_ids: Tensor,
+    latent: Tensor,
+    logits_for: SampleSettings | None = None,
 ) -> None:
     """Takes one token map as given: the cache fills as if it had been sampled, the head rests.
 
-    latent: after this scale; recorded, since tiles brought together are no longer the sum of ids
+    latent:     after this scale; recorded, since tiles brought together are not the sum of ids
+    logits_for: settings for which the head runs all the same, because the next scale needs it
     """
-    state.hidden = next_hidden(model, state, scale, keep=0)
+    kept = 0 if logits_for is None else model.config.schedule.sides[scale] ** 2
+    state.hidden = next_hidden(model, state, scale, keep=kept)
+    if logits_for is not None:
+        _moved_away(model, state, scale, logits_for)
     state.token_ids.append(token_ids)
     state.latents.append(latent)
+
+
+def take_scale(
+    model: VARSR, state: SampleState, scale: int, logits_for: SampleSettings | None = None
+) -> None:
+    """Takes one token map of `state.coarse`, and adds it to the latent."""
+    ids = state.coarse[scale]
+    latent = state.latent + model.quantizer.residual(ids, scale)
+    keep_scale(model, state, scale, ids, latent, logits_for)
 
 
 def next_hidden(model: VARSR, state: SampleState, scale: int, *, keep: int) -> Tensor:
@@ -167,12 +118,12 @@ def next_hidden(model: VARSR, state: SampleState, scale: int, *, keep: int) -> T
     else:
         words = model.embed_words(model.quantizer.downsample(state.latent, scale))
         x = model.transformer.embed_map(words, scale).repeat(rows, 1, 1)
-    return model.transformer(x, state.classes, state.cache, scale, keep=keep)
+    return model.transformer(x, state.modulation, state.cache, scale, keep=keep)
 
 
 def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> Tensor:
     """Guided logits of the map that was just run: (N, side * side, V) float32."""
-    strength = settings.strength(model.config.schedule, scale)
+    strength = resolved(settings, model.defaults).strength(model.config.schedule, scale)
     if strength == 0:  # scale 0 of the paper's schedule: the negative rows only fill the cache
         tiles = slice(state.tiles)
         return model.transformer.logits(state.hidden[tiles], state.classes[tiles])
@@ -180,9 +131,47 @@ def scale_logits(model: VARSR, state: SampleState, scale: int, settings: SampleS
     return guide(positive, negative, strength)
 
 
+def _moved_away(model: VARSR, state: SampleState, scale: int, settings: SampleSettings) -> Tensor:
+    """Guided logits, moved away from those of the scale before as `settings.ssg` says."""
+    logits = scale_logits(model, state, scale, settings)
+    if settings.ssg == 0:
+        return logits
+    coarser = state.priors.get(scale - 1)
+    state.priors = {k: prior for k, prior in state.priors.items() if k == scale - 1}
+    state.priors[scale] = logits
+    if coarser is None:
+        return logits
+    sides = model.config.schedule.sides
+    maps = coarser.transpose(1, 2).unflatten(2, (sides[scale - 1], -1))
+    prior = resample(maps, sides[scale], "bilinear").flatten(2).transpose(1, 2)
+    return guide(logits, prior, settings.ssg)
+
+
+def _smooth_weights(model: VARSR, state: SampleState, scale: int, logits: Tensor) -> Tensor:
+    """Of all tokens at each place, (N, side * side, V); from a draw of their own."""
+    ratio = guidance_ratios(model.config.schedule.num_scales, guidance_schedule(model))[scale]
+    seeds = [derive_seed(seed.tile, "smooth", scale) for seed in state.seeds]
+    drawn = brought(draw_exponential(logits.shape[1:], seeds), logits.device)
+    return smooth_weights(logits, ratio, drawn)
+
+
+def refine_state(model: VARSR, state: SampleState, settings: RefineSettings) -> None:
+    """The refiner as the step behind the last scale, on what that has left."""
+    rows = hidden_by_tile(model, state)
+    # Guidance is chosen for sampling; where it ended early, the refiner goes without.
+    settings = settings.for_rows(rows.shape[1], intended=True)
+    noise = None if state.noise is None else state.noise()
+    ids = state.token_ids[-1]
+    state.latents.append(refine(model, state.latent, rows, ids, state.seeds, settings, noise))
+
+
 def hidden_by_tile(model: VARSR, state: SampleState) -> Tensor:
-    """The last hidden state as the refiner takes it: (N, rows, S * S, D) in the model's dtype."""
-    return state.hidden.unflatten(0, (-1, state.tiles)).transpose(0, 1).to(model.dtype)
+    """The last hidden state as the refiner takes it: (N, rows, S * S, D).
+
+    In float32 or bf16: float16 may be too small for what the transformer has summed up.
+    """
+    kept = torch.float32 if model.dtype == torch.float16 else model.dtype
+    return state.hidden.unflatten(0, (-1, state.tiles)).transpose(0, 1).to(kept)
 
 
 def refine(
@@ -192,9 +181,15 @@ def refine(
     last_ids: Tensor,
     seeds: Sequence[TileSeed],
     settings: RefineSettings,
+    noise: Tensor | None = None,
 ) -> Tensor:
-    """The latent after the last scale, (N, C, S, S), with what quantization lost."""
-    noise = refiner_noise(model, seeds, settings.steps).to(latent.device)
+    """The latent after the last scale, (N, C, S, S), with what quantization lost.
+
+    noise: refiner_noise() of the seeds, if it is known already
+    """
+    if noise is None:
+        noise = refiner_noise(model, seeds, settings.steps)
+    noise = brought(noise, latent.device)
     return latent + refine_latent(model, hidden, last_ids, noise, settings)
 
 
@@ -208,14 +203,17 @@ def refine_latent(
     noise:    (N, steps + 1, C, S, S) standard normal
     returns   (N, C, S, S) float32
     """
+    settings = resolved(settings, model.defaults)
     tiles, side = hidden.shape[0], noise.shape[-1]
-    condition = refiner_condition(model, hidden.transpose(0, 1), last_ids)
-    residual = sample_residual(
+    condition = refiner_condition(model, hidden.transpose(0, 1), last_ids).flatten(1, 2)
+    noise = noise.flatten(3).permute(1, 0, 3, 2).flatten(1, 2)
+    chosen = {"guidance": settings.guidance, "steps": settings.steps}
+    residual = model.run_part(
+        partial(sample_residual, model.refiner, **chosen),
+        (condition, noise),
         model.refiner,
-        condition.flatten(1, 2),
-        noise.flatten(3).permute(1, 0, 3, 2).flatten(1, 2),
-        guidance=settings.guidance,
-        steps=settings.steps,
+        condition.shape[0] * condition.shape[1],
+        tuple(chosen.values()),
     )
     residual = residual.unflatten(0, (tiles, -1)).transpose(1, 2)
     return settings.strength * residual.unflatten(2, (side, side))
@@ -241,7 +239,7 @@ def _uniform(
     state: SampleState, scale: int, tokens: int, settings: SampleSettings
 ) -> Tensor | None:
     """Draws of one scale. Seeded per scale, so that a resumed run goes on as an unbroken one."""
-    if settings.top_k == 1 or settings.temperature == 0:
+    if settings.greedy:
         return None
     seeds = [derive_seed(seed.tile, "scale", scale) for seed in state.seeds]
-    return draw_uniform((tokens,), seeds).to(state.latent.device)
+    return brought(draw_uniform((tokens,), seeds), state.latent.device)

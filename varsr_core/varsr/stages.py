@@ -14,23 +14,30 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images.output_size import OutputSize, as_output_size
-from ..runtime.execution import Execution, ReportFn, Session
+from ..runtime.defaults import resolved
+from ..runtime.execution import Execution
+from ..runtime.precision import without_tf32
+from ..runtime.transfer import brought
+from ..runtime.work import Task
 from ..tiling.canvas import Canvas
 from ..tiling.consistency import Tiling
 from ..tiling.grid import TileGrid, TileIndex
 from ..tiling.noise import TileSeed, tile_seeds
-from ..tiling.overflow import check_latents
-from ..tiling.preview import Preview
-from ..tiling.scheduler import TileLoop, TileWork
-from ..tiling.stages import check_made_by, decode_latents, each_tile
-from .decoding import VARSRDecoder, linear_preview
+from ..tiling.overflow import again, check_latents, unsound
+from ..tiling.stages import decode_latents, each_tile, run_tiles
+from ..tiling.tile_work import changed
+from .decoding import VARSRDecoder
+from .kinds import check_restores, refiner_guidance, seeds_of
 from .model import VARSR
 from .restorer import SamplingWork
 from .results import Prefix, TokenPyramid
+from .resuming import check_kept, check_model, check_scales
 from .sampling import RefineSettings, SampleSettings, refine
+from .work import latent_task, prefix_task, refining_task
 
 
 @torch.inference_mode()
+@without_tf32
 def encode_prefix(
     model: VARSR,
     image: Tensor,
@@ -39,20 +46,26 @@ def encode_prefix(
     tiling: Tiling | None = None,
 ) -> Prefix:
     """image: (B, C, H, W) in [0, 1]; size: of the output, see OutputSize."""
+    check_restores(model)
     canvas = _canvas(model, image, size, tiling)
-    session = Session(execution, canvas.tiles)
     tokens: list[Tensor] = []
+    wider = model.widened()
 
-    def work(tiles: Tensor, report: ReportFn) -> None:
-        encoded = model.encode_prefix(tiles).to(image.device)
-        tokens.append(encoded)
-        report("prefix")
+    def work(tiles: Tensor) -> None:
+        made = model.encode_prefix(tiles).to(image.device)
+        if wider is not None:
+            for tile in unsound([made]):
+                with again():
+                    made = made.float()  # which holds what the others are and this one becomes
+                    made[tile] = wider.encode_prefix(tiles[tile : tile + 1])[0]
+        tokens.append(made)
 
-    each_tile(canvas.tiles, canvas.grid, canvas.enlarge(image), session, work)
+    each_tile(canvas, canvas.enlarge(image), execution, prefix_task(model), work)
     return Prefix(torch.cat(tokens), canvas, model.fingerprint)
 
 
 @torch.inference_mode()
+@without_tf32
 def encode_tokens(
     model: VARSR,
     image: Tensor,
@@ -62,24 +75,23 @@ def encode_tokens(
 ) -> TokenPyramid:
     """A picture as the tokenizer sees it: all scales, no hidden state, so it cannot be refined."""
     canvas = _canvas(model, image, size, Tiling("independent", overlap))
-    session = Session(execution, canvas.tiles)
     parts: list[TokenPyramid] = []
-    index = TileIndex([canvas.grid] * canvas.images)
+    index, task = TileIndex([canvas.grid] * canvas.images), latent_task(model)
 
-    def work(tiles: Tensor, report: ReportFn) -> None:
+    def work(tiles: Tensor) -> None:
         latent, done = model.encode_latent(tiles), sum(len(part.latent) for part in parts)
         numbers = range(done, done + len(tiles))
-        check_latents(latent, numbers, index, "tokens")
+        check_latents(latent, numbers, index, str(task.stage))
         ids, latents, _ = model.quantizer.encode(latent)
         part = TokenPyramid(tuple(ids), tuple(latents), canvas, model.fingerprint)
         parts.append(part.to(image.device))
-        report("tokens")
 
-    each_tile(canvas.tiles, canvas.grid, canvas.enlarge(image), session, work)
+    each_tile(canvas, canvas.enlarge(image), execution, task, work)
     return TokenPyramid.concatenate(parts)
 
 
 @torch.inference_mode()
+@without_tf32
 def sample_tokens(
     model: VARSR,
     prefix: Prefix,
@@ -96,20 +108,21 @@ def sample_tokens(
     tokens, first_scale: the first `first_scale` maps are taken from `tokens`, the rest predicted
     stop_scale:          how many maps the result has; 0 for all
     """
+    settings = resolved(settings, model.defaults)
     stop_scale = _check_scales(model, prefix, tokens, first_scale, stop_scale)
     canvas = prefix.canvas
-    session = Session(execution, canvas.tiles * stop_scale, canvas.tiles)
     seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
     work = SamplingWork(
-        model, prefix.tokens, settings, seeds, session.device, tokens, first_scale, stop_scale
+        model, prefix.tokens, settings, seeds, execution.device, tokens, first_scale, stop_scale
     )
-    latents = _loop(model, work, canvas, session).run()
+    latents = run_tiles(work, canvas, execution)
     return TokenPyramid(
         tuple(work.token_ids), tuple(latents), canvas, model.fingerprint, hidden=work.hidden
     ).to(prefix.tokens.device)
 
 
 @torch.inference_mode()
+@without_tf32
 def refine_tokens(
     model: VARSR,
     tokens: TokenPyramid,
@@ -125,18 +138,20 @@ def refine_tokens(
                      tokens without negative rows are refined without guidance
     """
     hidden = _hidden(model, tokens)
+    settings = resolved(settings, model.defaults)
+    settings = replace(settings, guidance=refiner_guidance(model, settings.guidance))
     settings = settings.for_rows(hidden.shape[1], intended=unguided_scales > 0)
     if settings.strength == 0:
         return replace(tokens, refined=None)
     canvas = tokens.canvas
-    session = Session(execution, canvas.tiles)
-    seeds = tile_seeds(seed, canvas.images, canvas.grid.cells().positions)
-    work = RefiningWork(model, tokens, hidden, settings, seeds, session.device)
-    latents = _loop(model, work, canvas, session).run()
+    seeds = seeds_of(model, seed, canvas.images, canvas.grid.cells().positions)
+    work = RefiningWork(model, tokens, hidden, settings, seeds, execution.device)
+    latents = run_tiles(work, canvas, execution)
     return replace(tokens, refined=latents[-1].to(hidden.device))
 
 
 @torch.inference_mode()
+@without_tf32
 def decode_tokens(model: VARSR, tokens: TokenPyramid, execution: Execution) -> Tensor:
     """The picture: (B, 3, or 4 with alpha, H, W) in [0, 1]."""
     check_model(model, tokens.fingerprint, "tokens")
@@ -144,6 +159,7 @@ def decode_tokens(model: VARSR, tokens: TokenPyramid, execution: Execution) -> T
 
 
 @torch.inference_mode()
+@without_tf32
 def decode_scales(model: VARSR, tokens: TokenPyramid, execution: Execution) -> Tensor:
     """One picture per scale, coarse to fine, the last one refined if `tokens` are.
 
@@ -152,11 +168,6 @@ def decode_scales(model: VARSR, tokens: TokenPyramid, execution: Execution) -> T
     check_model(model, tokens.fingerprint, "tokens")
     latents = [*tokens.latents[:-1], tokens.latent]
     return decode_latents(VARSRDecoder(model), latents, tokens.canvas, execution)
-
-
-def check_model(model: VARSR, fingerprint: str, name: str) -> None:
-    """Refuses what another model made: its numbers would mean nothing to this one."""
-    check_made_by(fingerprint, name, model.fingerprint, "Load VARSR Model")
 
 
 def _canvas(model: VARSR, image: Tensor, size: float | OutputSize, tiling: Tiling | None) -> Canvas:
@@ -174,28 +185,12 @@ def _check_scales(
     model: VARSR, prefix: Prefix, tokens: TokenPyramid | None, first: int, stop: int
 ) -> int:
     """Refuses scales that are not there; returns how many maps the result has."""
+    check_restores(model)
     check_model(model, prefix.fingerprint, "prefix")
-    total = model.config.schedule.num_scales
-    stop = stop or total
-    if not 0 < stop <= total:
-        raise InputError(f"stop_scale {stop} is beyond the {total} scales of this model")
-    if not 0 <= first < stop:
-        raise InputError(
-            f"first_scale {first} leaves nothing to sample; this run ends after {stop} of the "
-            f"{total} scales, so at most {stop - 1} can be kept"
-        )
+    stop = check_scales(model, first, stop)
     if first == 0:
         return stop
-    if tokens is None:
-        raise InputError(
-            f"first_scale {first} keeps {first} scales of tokens, but tokens is not connected; "
-            "connect VARSR Encode Image to Tokens or an earlier VARSR Next-Scale Sample"
-        )
-    check_model(model, tokens.fingerprint, "tokens")
-    if tokens.num_scales < first:
-        raise InputError(
-            f"first_scale {first} keeps {first} scales, but tokens stop after {tokens.num_scales}"
-        )
+    tokens = check_kept(model, tokens, first, "VARSR Next-Scale Sample")
     if _geometry(tokens.canvas) != _geometry(prefix.canvas):
         raise InputError(
             f"tokens hold {len(tokens.latent)} tiles of {tokens.canvas.width}x"
@@ -203,13 +198,6 @@ def _check_scales(
             f"{prefix.canvas.height}; encode both with the same output size and overlap"
         )
     return stop
-
-
-def _loop(model: VARSR, work: TileWork, canvas: Canvas, session: Session) -> TileLoop:
-    canvases = [canvas] * canvas.images
-    preview = Preview(canvases, linear_preview(model)) if session.execution.pictures else None
-    grids = [canvas.grid.cells()] * canvas.images
-    return TileLoop(work, grids, canvas.mode, session, preview=preview)
 
 
 def _geometry(canvas: Canvas) -> tuple[int, int, int, TileGrid]:
@@ -252,6 +240,7 @@ class RefiningWork:
     """The refiner, as a run of one step."""
 
     steps, settled = 1, 0
+    starting = None
 
     def __init__(
         self,
@@ -265,18 +254,23 @@ class RefiningWork:
         self.model, self.tokens, self.hidden, self.settings = model, tokens, hidden, settings
         self.seeds, self.device = seeds, device
 
-    def describe(self, k: int) -> str:
-        return "refiner"
+    @property
+    def wider(self) -> RefiningWork | None:
+        model = self.model.widened()
+        return None if model is None else changed(self, model=model)
+
+    def task(self, k: int) -> Task:
+        return refining_task(self.model, self.hidden.shape[1], self.settings)
 
     def start(self, numbers: Sequence[int]) -> RefiningState:
-        return RefiningState(self.tokens.latents[-1][list(numbers)].to(self.device))
+        return RefiningState(brought(self.tokens.latents[-1][list(numbers)], self.device))
 
     def step(self, state: RefiningState, numbers: Sequence[int], k: int) -> None:
         part = list(numbers)
         seeds = [self.seeds[number] for number in part]
-        hidden = self.hidden[part].to(self.device)
-        ids = self.tokens.token_ids[-1][part].to(self.device)
-        latent = self.tokens.latents[-1][part].to(self.device)
+        hidden = brought(self.hidden[part], self.device)
+        ids = brought(self.tokens.token_ids[-1][part], self.device)
+        latent = brought(self.tokens.latents[-1][part], self.device)
         state.latent = refine(self.model, latent, hidden, ids, seeds, self.settings)
 
     def finish(self, state: RefiningState, numbers: Sequence[int]) -> None:

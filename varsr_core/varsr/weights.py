@@ -2,8 +2,9 @@
 
 Conversion is a pure function of dictionaries. What is folded away: the modulation layers (with a
 batch of classes they are small tables; a third of the weights), the three parts of the qkv bias,
-the learned attention scale's exponential. q and k channels are reordered so that rotary pairs lie
-half a head apart (see rope.py).
+the learned attention scale's exponential. The class-to-image model, with 3,831 classes, keeps its
+modulation layers: tables of them would be larger. q and k channels are reordered so that rotary
+pairs lie half a head apart (see rope.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from ..nn.weights import (
     rename,
     rotary_order,
 )
-from .config import SIZE_TENSORS, VARSRConfig, infer_config
+from ..runtime.defaults import ModelDefaults
+from .config import PAPER, PAPER_C2I, SIZE_TENSORS, VARSRConfig, infer_config
 from .model import VARSR
 from .transformer import AttentionFn, attention
 
@@ -42,6 +44,11 @@ FOLDED = (  # released names that are computed into ours
     r"pos_start",
     r"blocks\.\d+\.attn\.(mat_qkv\.weight|q_bias|v_bias|scale_mul_1H11)",
     r"(blocks\.\d+|head_nm)\.ada_lin\.1\.(weight|bias)",
+)
+MODULATION = FOLDED[-1]
+KEPT_MODULATION = (  # with the thousands of classes of the class-to-image model
+    (r"blocks\.(\d+)\.ada_lin\.1\.(\w+)", r"transformer.blocks.\1.modulation.linear.\2"),
+    (r"head_nm\.ada_lin\.1\.(\w+)", r"transformer.head_modulation.linear.\1"),
 )
 
 RENAMED = (
@@ -97,17 +104,24 @@ def convert(reference: StateDict) -> StateDict:
 
     Raises CheckpointError for a name that is neither known nor on the list of dropped ones.
     """
+    folded = [name for name in FOLDED if name != MODULATION or not is_class_to_image(reference)]
     return convert_names(
         reference,
         RULES.title,
-        rename=_rename,
-        left_out=lambda name: matches(name, FOLDED) or matches(name, DROPPED),
+        rename=our_name,
+        left_out=lambda name: matches(name, folded) or matches(name, DROPPED),
         fold=_folded,
     )
 
 
-def _rename(name: str) -> str | None:
-    renamed = rename(name, RENAMED)
+def is_class_to_image(reference: StateDict) -> bool:
+    """Whether tensors under the released names are the class-to-image model's."""
+    return "con_embedding.conv_in.weight" not in reference
+
+
+def our_name(name: str) -> str | None:
+    """Of a released tensor that is kept as it is, or None."""
+    renamed = rename(name, (*RENAMED, *KEPT_MODULATION))
     for theirs, part in RENAMED_PARTS:
         renamed = renamed and renamed.replace(theirs, part)
     return renamed
@@ -115,12 +129,12 @@ def _rename(name: str) -> str | None:
 
 def _folded(reference: StateDict) -> StateDict:
     positions = reference["pos_start"].detach()[0]
-    classes = F.silu(reference["class_emb.weight"].detach().float())
     folded = {
         "schedule": _schedule(reference["lvl_1L"].detach(), positions.shape[0]),
         "transformer.position_embedding.weight": positions,
-        "transformer.head_modulation.weight": _table(reference, "head_nm", classes),
     }
+    if not is_class_to_image(reference):
+        folded |= _tables(reference)
     depth = 0
     while f"blocks.{depth}.attn.mat_qkv.weight" in reference:
         theirs, ours = f"blocks.{depth}", f"transformer.blocks.{depth}"
@@ -130,10 +144,21 @@ def _folded(reference: StateDict) -> StateDict:
             f"{ours}.query_scale.weight": scale,
             f"{ours}.qkv.weight": weight,
             f"{ours}.qkv.bias": bias,
-            f"{ours}.modulation.weight": _table(reference, theirs, classes),
         }
         depth += 1
     return folded
+
+
+def _tables(reference: StateDict) -> dict[str, Tensor]:
+    """All modulation layers."""
+    classes = F.silu(reference["class_emb.weight"].detach().float())
+    tables = {"transformer.head_modulation.weight": _table(reference, "head_nm", classes)}
+    depth = 0
+    while f"blocks.{depth}.ada_lin.1.weight" in reference:
+        table = _table(reference, f"blocks.{depth}", classes)
+        tables[f"transformer.blocks.{depth}.modulation.weight"] = table
+        depth += 1
+    return tables
 
 
 def _table(reference: StateDict, layer: str, classes: Tensor) -> Tensor:
@@ -173,24 +198,29 @@ def build_model(
     weights: StateDict,
     *,
     dtype: torch.dtype = torch.float32,
+    wide_dtype: torch.dtype = torch.float32,
     attention: AttentionFn = attention,
     operations: ModuleType = nn,
     fingerprint: str = "",
+    defaults: ModelDefaults = PAPER,
 ) -> VARSR:
     """A model from converted weights, strictly: nothing missing, nothing left over."""
     config = infer_config(weights)
+    if config.transformer.class_to_image and defaults == PAPER:
+        defaults = PAPER_C2I
 
     def make() -> VARSR:
         return VARSR(
             config,
             dtype=dtype,
-            tokenizer_dtype=autoencoder_dtype(dtype),
+            tokenizer_dtype=autoencoder_dtype(dtype, wide_dtype),
             attention=attention,
             operations=operations,
             fingerprint=fingerprint,
+            defaults=defaults,
         )
 
-    return RULES.build(make, weights, dtype)
+    return RULES.build(make, weights, dtype, wide_dtype)
 
 
 def sized_weights(model: VARSR) -> dict[str, Tensor]:

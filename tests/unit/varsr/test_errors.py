@@ -1,5 +1,6 @@
 """Combinations of stages and settings that cannot work are refused before any work."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,7 @@ def tokens(model, prefix):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("guidance", -0.1),
+        ("guidance", math.nan),
         ("guidance", float("nan")),
         ("guidance", float("inf")),
         ("guidance_schedule", "cubic"),
@@ -71,17 +72,21 @@ def tokens(model, prefix):
         ("temperature", -0.5),
         ("temperature", float("nan")),
         ("temperature", float("inf")),
+        ("ssg", -0.1),
+        ("ssg", float("nan")),
+        ("guidance_per_scale", "a, b"),
+        ("guidance_per_scale", "0, -1"),
     ],
 )
 def test_sampling_settings_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(InputError, match=f"^{name} .*is expected"):
+    with pytest.raises(InputError, match=f"^{name}[: ].*is expected"):
         SampleSettings(**{name: value})
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("guidance", -0.1),
+        ("guidance", math.nan),
         ("guidance", float("nan")),
         ("guidance", float("inf")),
         ("steps", 1),

@@ -11,10 +11,12 @@ import torch
 from helpers.live_bytes import LiveBytes
 from helpers.paths import NANO
 from varsr_core.nn.schedule import ScaleSchedule
+from varsr_core.runtime.cuda_graphs import Recorder
 from varsr_core.tiling.noise import TileSeed
-from varsr_core.training.new_model import config_from_json
+from varsr_core.training.starting.new_model import config_from_json
+from varsr_core.varsr.acceleration import accelerated
 from varsr_core.varsr.config import RefinerConfig, TokenizerConfig, TransformerConfig, VARSRConfig
-from varsr_core.varsr.memory import tile_bytes
+from varsr_core.varsr.memory import block_bytes, tile_bytes
 from varsr_core.varsr.model import VARSR
 from varsr_core.varsr.restorer import VARSRRestorer
 
@@ -80,6 +82,20 @@ def test_tensors_of_a_tile_fit_into_what_is_said_and_nearly_fill_it(name, dtype,
     said = tiles * tile_bytes(model)
     found = max(sampling_and_decoding(model, tiles))
     assert 0.85 * said < found <= said
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("nano", torch.float32), ("released", torch.bfloat16)])
+def test_what_recordings_keep_is_in_the_estimate(name, dtype):
+    """From the third run on: caches, places of inputs and results, what a block works on in its
+    graph; and beside them what no recording does."""
+    model = unreal(CONFIGS[name], dtype)
+    recorder = Recorder(lambda: lambda work: (lambda: None, work()), device="meta")
+    fast = accelerated(model, recorder=recorder)
+    for _ in range(3):
+        beside = max(sampling_and_decoding(fast, 1))
+    assert recorder.recordings == model.config.schedule.num_scales + 2
+    found = recorder.kept_bytes(torch.device("meta")) + block_bytes(model) + beside
+    assert 0.85 * tile_bytes(fast) < found <= tile_bytes(fast)
 
 
 def test_a_model_whose_decoder_needs_most_is_estimated_by_it():

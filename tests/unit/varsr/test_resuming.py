@@ -25,6 +25,7 @@ SETTINGS = {
     "random": SampleSettings(top_k=20),
     "unguided": SampleSettings(guidance=0.0, top_k=20),
     "guided at first": SampleSettings(top_k=20, unguided_scales=2),
+    "moved away and smooth": SampleSettings(top_k=20, ssg=0.5, smooth=True),
 }
 
 

@@ -309,8 +309,8 @@ def same_states(first, second, steps=5):
 
 
 @pytest.fixture(
-    params=[{"guidance": 6.0}, {"guidance": 0.0}, {"unguided_scales": 2}],
-    ids=["guided", "unguided", "guided at first"],
+    params=[{"guidance": 6.0}, {"guidance": 0.0}, {"unguided_scales": 2}, {"ssg": 0.5}],
+    ids=["guided", "unguided", "guided at first", "moved away"],
 )
 def settings(request):
     return SampleSettings(top_k=20, **request.param)
@@ -350,12 +350,12 @@ def test_a_selection_shares_no_memory(model, four, settings):
     part = state.select(slice(None))
     theirs = {t.data_ptr() for t in tensors_of(state)}
     assert not {t.data_ptr() for t in tensors_of(part)} & theirs
-    assert len(tensors_of(part)) == len(tensors_of(state)) == 9
+    assert len(tensors_of(part)) == len(tensors_of(state)) == 10 + len(state.priors)
 
 
 def tensors_of(state):
-    held = [state.prefix, state.classes, state.cache.storage, state.hidden]
-    return [*held, *state.latents, *state.token_ids]
+    held = [state.prefix, state.classes, state.cache.storage, state.hidden, state.modulation]
+    return [*held, *state.latents, *state.token_ids, *state.priors.values()]
 
 
 @each("k", range(4))

@@ -51,7 +51,12 @@ def sample(model, image, execution=ONE_BY_ONE, mode="phased", **choices):
 def test_strength_is_that_of_the_schedule_until_it_is_none():
     settings = SampleSettings(guidance=6.0, unguided_scales=2)
     assert [settings.strength(SCHEDULE, k) for k in range(4)] == [0.0, 2.0, 0.0, 0.0]
-    assert [SampleSettings().strength(SCHEDULE, k) for k in range(4)] == [0.0, 2.0, 4.0, 6.0]
+    assert [SampleSettings(guidance=6.0).strength(SCHEDULE, k) for k in range(4)] == [
+        0.0,
+        2.0,
+        4.0,
+        6.0,
+    ]
 
 
 @each(
@@ -67,7 +72,7 @@ def test_strength_is_that_of_the_schedule_until_it_is_none():
     ],
 )
 def test_negative_rows_run_as_long_as_they_have_a_say(unguided, schedule, expected):
-    settings = SampleSettings(guidance_schedule=schedule, unguided_scales=unguided)
+    settings = SampleSettings(6.0, schedule, unguided_scales=unguided)
     assert settings.guided_scales(SCHEDULE) == expected
 
 
