@@ -9,12 +9,14 @@ from ..family import count_numbered
 from ..files.lazy_tensor import StateDict
 from ..nn.map_network import MapConfig
 from ..nn.schedule import ScaleSchedule, check_division, whole_numbers
+from ..runtime.defaults import ModelDefaults
 
 PATCH = 2  # cells of the latent along a side of a token
 MAP_HEADS = (4, 4, 8, 8, 8, 12, 16)  # of the map network's branches
 SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # of token maps; 64 is 1024 pixels
 SCHEDULE = "schedule"  # tensor of other sides, in files of models that were trained with others
 FORCED = len(MAP_HEADS)  # scales that the map network gives
+PAPER = ModelDefaults(guidance=1.0)  # off
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError
 from ..family import Family
 from ..files.lazy_tensor import StateDict
 from ..files.tensors import with_partner
+from ..runtime.dtypes import RANGE
+from .config import PAPER
 from .model import NSARM, build_model, check_weights, fix_dtype
+from .presets import PRESETS
 from .restorer import NSARMRestorer
 from .row_scaled import pack
 from .sampling import DOWNSAMPLINGS, SampleSettings
@@ -126,7 +130,11 @@ def _add_to(parser: ArgumentParser) -> None:
     for flag, default, text in (
         ("--temperature", defaults.temperature, "spread of the draw of every bit; 0 draws none"),
         ("--top-p", defaults.top_p, "bits more certain than this are not drawn"),
-        ("--guidance", defaults.guidance, "push towards the text; 1 is off and halves the work"),
+        (
+            "--guidance",
+            defaults.guidance,
+            "push towards the text; 1 is off and halves the work, below 0 times the model's own",
+        ),
     ):
         group.add_argument(flag, type=float, default=default, help=f"{text} (default: %(default)s)")
     group.add_argument(
@@ -153,6 +161,18 @@ def _choices(arguments: Namespace) -> NSARMChoices:
     return NSARMChoices(sampling, str(path), digest)
 
 
+def _training_of_maps() -> Any:
+    from .training.maps import TRAINED
+
+    return TRAINED
+
+
+def _training() -> Any:
+    from .training.whole import TRAINED
+
+    return TRAINED
+
+
 NSARM_FAMILY = Family(
     name="nsarm",
     title="NSARM",
@@ -163,8 +183,12 @@ NSARM_FAMILY = Family(
     assemble=assemble,
     fix_dtype=fix_dtype,
     build=build_model,
+    defaults=PAPER,
     restorer=_restorer,
+    presets=PRESETS,
     add_to=_add_to,
     choices=_choices,
     pack=pack,
+    dtypes=RANGE,
+    training={"nsarm_maps": _training_of_maps, "nsarm": _training},
 )

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..files.lazy_tensor import StateDict
-from ..nn.linear_preview import LinearPreview
+from ..nn.shells import in_dtype
 from ..nn.weights import autoencoder_dtype
-from .config import FORCED, PATCH, NSARMConfig, infer_config
+from ..runtime.defaults import ModelDefaults
+from .config import FORCED, PAPER, PATCH, NSARMConfig, infer_config
 from .map_network import MapNetwork
 from .transformer import AttentionFn, Transformer, attention
 from .vae import VAE
@@ -23,7 +24,8 @@ class NSARM(nn.Module):
     """Autoencoder, map network and transformer. The three are used one after the other, so that a
     host can keep only one of them on its device.
 
-    dtype: of the matrix products; the autoencoder's is float32 where that is float16
+    dtype:     of the matrix products
+    vae_dtype: of the autoencoder's convolutions; not float16
     """
 
     def __init__(
@@ -31,14 +33,16 @@ class NSARM(nn.Module):
         config: NSARMConfig,
         *,
         dtype: torch.dtype = torch.float32,
+        vae_dtype: torch.dtype = torch.float32,
         attention: AttentionFn = attention,
         operations: ModuleType = nn,
         fingerprint: str = "",
+        defaults: ModelDefaults = PAPER,
     ) -> None:
         super().__init__()
-        self.config, self.dtype, self.fingerprint = config, dtype, fingerprint
-        self.preview: LinearPreview | None = None  # fitted when it is first wanted
-        self.vae_dtype = autoencoder_dtype(dtype)
+        self.config, self.dtype = config, dtype
+        self.fingerprint, self.defaults = fingerprint, defaults
+        self.vae_dtype = vae_dtype
         channels = config.vae.latent_channels
         self.vae = VAE(config.vae, operations)
         sides = tuple(PATCH * side for side in config.schedule.sides[:FORCED])
@@ -51,6 +55,10 @@ class NSARM(nn.Module):
             attention=attention,
             operations=operations,
         )
+
+    def widened(self) -> NSARM | None:
+        """As of VARSR."""
+        return in_dtype(self, self.vae_dtype) if self.dtype == torch.float16 else None
 
     def encode(self, lq: Tensor) -> Tensor:
         """(N, 3, lq_size, lq_size) in [0, 1] -> (N, C, s, s) float32, not quantized."""
@@ -81,9 +89,11 @@ def build_model(
     *,
     sides: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
+    wide_dtype: torch.dtype = torch.float32,
     attention: AttentionFn = attention,
     operations: ModuleType = nn,
     fingerprint: str = "",
+    defaults: ModelDefaults = PAPER,
 ) -> NSARM:
     """A model from converted weights, strictly: nothing missing, nothing left over."""
     config = infer_config(weights, sides)
@@ -92,9 +102,11 @@ def build_model(
         return NSARM(
             config,
             dtype=dtype,
+            vae_dtype=autoencoder_dtype(dtype, wide_dtype),
             attention=attention,
             operations=operations,
             fingerprint=fingerprint,
+            defaults=defaults,
         )
 
-    return RULES.build(make, weights, dtype)
+    return RULES.build(make, weights, dtype, wide_dtype)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..nn.linear_preview import fit_preview
+from ..nn.parameters import weight_bytes
+from ..nn.work import coarse_parts, fine_parts
+from ..runtime.defaults import ModelDefaults, resolved
+from ..runtime.transfer import brought
+from ..runtime.work import Calls, Task
 from ..tiling.group_norm import NormFn
 from ..tiling.noise import TileSeed
 from .config import FORCED
@@ -18,6 +22,7 @@ from .model import NSARM
 from .sampling import SampleSettings, SampleState, force_scales, sample_scale, start_sampling
 from .text import TextState
 from .text_files import check_features
+from .work import forced_task, scale_task
 
 NO_TEXT_TOKENS = 128  # as long as the captions that the authors used: 50 to 122 words
 
@@ -59,6 +64,12 @@ class NSARMDecoder:
     def fine(self, features: Tensor, norm: NormFn) -> Tensor:
         return self.model.to_picture(self.model.vae.decoder.fine(features, norm))
 
+    def coarse_parts(self, height: int, width: int) -> list[Calls]:
+        return coarse_parts(self.model.vae.decoder, height, width)
+
+    def fine_parts(self, height: int, width: int) -> list[Calls]:
+        return fine_parts(self.model.vae.decoder, height, width)
+
 
 @dataclass(frozen=True)
 class NSARMRestorer:
@@ -79,6 +90,16 @@ class NSARMRestorer:
             check_features(self.features, "text", self.model.config.transformer.text_width)
 
     @property
+    def defaults(self) -> ModelDefaults:
+        return self.model.defaults
+
+    @property
+    def _guided(self) -> bool:
+        """Whether no text has a say beside the prompt."""
+        guidance = resolved(self.sampling, self.defaults).guidance
+        return self.features is not None and guidance != 1
+
+    @property
     def tile_size(self) -> int:
         return self.model.config.tile_size
 
@@ -96,17 +117,24 @@ class NSARMRestorer:
 
     @property
     def tile_bytes(self) -> int:
-        return tile_bytes(
-            self.model, 1 if self.features is None or self.sampling.guidance == 1 else 2
-        )
+        return tile_bytes(self.model, 1 + self._guided)
+
+    @property
+    def weight_bytes(self) -> int:
+        return weight_bytes(self.model)
 
     @property
     def steps(self) -> int:
         return 1 + self.model.config.schedule.num_scales - FORCED
 
-    def describe(self, k: int) -> str:
-        scales = self.model.config.schedule.num_scales
-        return f"scale {k + FORCED} of {scales}" if k else f"scales 1 to {FORCED} of {scales}"
+    @property
+    def starting(self) -> Task:
+        return forced_task(self.model)
+
+    def task(self, k: int) -> Task:
+        """The first step takes all forced scales, and is called by the last of them."""
+        tokens = NO_TEXT_TOKENS if self.features is None else len(self.features)
+        return scale_task(self.model, k, 1 + self._guided, tokens)
 
     def start(self, lq: Tensor, seeds: Sequence[TileSeed]) -> SampleState:
         return self.start_from(self.forced_codes(lq), seeds)
@@ -131,8 +159,8 @@ class NSARMRestorer:
         if self.features is None:
             read = [learned(torch.empty(0, device=device))[:NO_TEXT_TOKENS]]
         else:
-            read = [self.features.to(device)]
-        if self.sampling.guidance != 1 and self.features is not None:
+            read = [brought(self.features, device)]
+        if self._guided:
             # As many as the prompt has, as the weights were trained.
             read.append(learned(read[0])[: len(read[0])])
         return [transformer.read(features) for features in read]
@@ -144,11 +172,10 @@ class NSARMRestorer:
         else:
             sample_scale(self.model, state, FORCED + k - 1, self.sampling)
 
-    def preview(self, latent: Tensor) -> Tensor:
-        if self.model.preview is None:
-            self.bring("autoencoder")
-            self.model.preview = fit_preview(self.model.encode, latent.device)
-        return self.model.preview(latent)
+    @property
+    def wider(self) -> NSARMRestorer | None:
+        model = self.model.widened()
+        return None if model is None else replace(self, model=model)
 
     @property
     def decoder(self) -> NSARMDecoder:

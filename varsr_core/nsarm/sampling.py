@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
 from ..nn.kv_cache import KVCache
+from ..nn.resample import resample
+from ..runtime.defaults import AUTO, resolved
+from ..runtime.transfer import brought
 from ..tiling.noise import TileSeed, derive_seed, draw_uniform
 from ..tiling.overflow import nan_where_overflowed
+from ..tiling.tile_work import KeepsLatents
 from .bits import codes_of_bits, draw_bits, patch, unpatch
 from .config import FORCED, PATCH
 from .model import NSARM
@@ -33,21 +36,26 @@ class SampleSettings:
 
     temperature:  of the draws; 0 takes the likelier value of every bit
     top_p:        bits more certain than this are not drawn
-    guidance:     1 leaves the text's logits as they are; other values also run without text
+    guidance:     1 leaves the text's logits as they are; other values also run without text; below
+                  0 it is so many times the model's own
     downsampling: how the picture so far is shrunk to the next map. The released code samples with
                   `area`; parts of its training helpers use `trilinear`
     """
 
     temperature: float = 0.5
     top_p: float = 0.97
-    guidance: float = 1.0
+    guidance: float = AUTO
     downsampling: Downsampling = "area"
 
     def __post_init__(self) -> None:
         for name, valid, expected in (
             ("temperature", 0 <= self.temperature < math.inf, "0 or more"),
             ("top_p", 0.5 <= self.top_p <= 1, "0.5 to 1"),
-            ("guidance", 0 <= self.guidance < math.inf, "0 or more"),
+            (
+                "guidance",
+                self.guidance < math.inf,
+                "0 or more, or below 0 for so many times the model's own",
+            ),
             ("downsampling", self.downsampling in DOWNSAMPLINGS, " or ".join(DOWNSAMPLINGS)),
         ):
             if not valid:
@@ -55,7 +63,7 @@ class SampleSettings:
 
 
 @dataclass
-class SampleState:
+class SampleState(KeepsLatents):
     """Everything between two steps: the forced scales together, then one scale after the other.
 
     forced:  codes of the first scales, from the map network
@@ -72,15 +80,6 @@ class SampleState:
     seeds: Sequence[TileSeed]
     latents: list[Tensor]
     bits: list[Tensor] = field(default_factory=list)
-
-    @property
-    def latent(self) -> Tensor:
-        """The picture so far. May be replaced between scales, e.g. to bring tiles together."""
-        return self.latents[-1]
-
-    @latent.setter
-    def latent(self, latent: Tensor) -> None:
-        self.latents[-1] = latent
 
     @property
     def tiles(self) -> int:
@@ -115,12 +114,12 @@ class SampleState:
     def to(self, device: torch.device) -> SampleState:
         """The same state elsewhere; the texts, of which there is one for all tiles, stay."""
         return SampleState(
-            forced=[codes.to(device) for codes in self.forced],
+            forced=[brought(codes, device) for codes in self.forced],
             texts=self.texts,
             caches=[cache.to(device) for cache in self.caches],
             seeds=self.seeds,
-            latents=[latent.to(device) for latent in self.latents],
-            bits=[bits.to(device) for bits in self.bits],
+            latents=[brought(latent, device) for latent in self.latents],
+            bits=[brought(bits, device) for bits in self.bits],
         )
 
 
@@ -170,7 +169,8 @@ def sample_scale(model: NSARM, state: SampleState, scale: int, settings: SampleS
     ]
     guided = logits[0]
     if len(logits) > 1:
-        guided = settings.guidance * logits[0] + (1 - settings.guidance) * logits[1]
+        guidance = resolved(settings, model.defaults).guidance
+        guided = guidance * logits[0] + (1 - guidance) * logits[1]
     bits = draw_bits(
         guided,
         temperature=settings.temperature,
@@ -188,15 +188,14 @@ def next_words(model: NSARM, latent: Tensor, scale: int, settings: SampleSetting
     side = PATCH * model.config.schedule.sides[scale]
     if side == latent.shape[-1]:
         return patch(latent)
-    if settings.downsampling == "area":
-        return patch(F.interpolate(latent, (side, side), mode="area"))
-    return patch(F.interpolate(latent, (side, side), mode="bilinear", align_corners=False))
+    mode = "area" if settings.downsampling == "area" else "bilinear"
+    return patch(resample(latent, side, mode))
 
 
 def enlarged(model: NSARM, codes: Tensor) -> Tensor:
     """Codes (N, C, h, h) at the size of the latent."""
     side = model.config.final_cells
-    return F.interpolate(codes, (side, side), mode="bilinear", align_corners=False)
+    return resample(codes, side, "bilinear")
 
 
 def _uniform(
@@ -206,4 +205,4 @@ def _uniform(
     if settings.temperature == 0:
         return None
     seeds = [derive_seed(seed.tile, "scale", scale) for seed in state.seeds]
-    return draw_uniform(tuple(shape), seeds).to(state.latent.device)
+    return brought(draw_uniform(tuple(shape), seeds), state.latent.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -29,6 +30,19 @@ class TextState:
     start: Tensor
     condition: Tensor
     memory: list[tuple[Tensor, Tensor]]
+
+    def attend(self, layer: int, q: Tensor, kernel: Callable[..., Tensor]) -> Tensor:
+        """What queries (N, H, L, head_dim) see of the text in one layer: the same shape.
+
+        kernel: an AttentionFn of transformer.py
+        """
+        return looked_up(q, *self.memory[layer], kernel)
+
+
+def looked_up(q: Tensor, k: Tensor, v: Tensor, kernel: Callable[..., Tensor]) -> Tensor:
+    """q: (N, H, L, head_dim); k, v: (1, H, n, head_dim), the same for all tiles."""
+    k, v = k.expand(len(q), -1, -1, -1), v.expand(len(q), -1, -1, -1)
+    return kernel(q, k, v, q.shape[-1] ** -0.5)
 
 
 class TextEncoder(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from ..nn.layer_list import LayerList
 from ..nn.parameters import LeafParameter
 from ..nn.rope import apply_rope, rope_table
 from ..nn.schedule import ScaleSchedule
+from ..runtime.transfer import brought
 from .config import TransformerConfig
 from .row_scaled import RowScaled
 from .text import TextEncoder, TextState
@@ -33,6 +35,11 @@ AttentionFn = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+def plainly(block: nn.Module, *arguments: Any) -> Tensor:
+    """As it is, in place of one that keeps less for the backward pass."""
+    return block(*arguments)
 
 
 class Block(nn.Module):
@@ -82,15 +89,14 @@ class Block(nn.Module):
         k = F.normalize(k.float(), dim=-1)
         q, k = (apply_rope(part, rope).to(self.dtype) for part in (q, k))
         x = x + gamma1 * self.projection(_joined(attend(layer, q, k, v)))
-        x = x + self._cross(x, *text.memory[layer])
+        x = x + self._cross(x, text, layer)
         h = self.fc1(modulate(x, scale2, shift2).to(self.dtype))
         return x + gamma2 * self.fc2(F.gelu(h, approximate="tanh"))
 
-    def _cross(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _cross(self, x: Tensor, text: TextState, layer: int) -> Tensor:
         h = self.cross_norm(x).to(self.dtype)
         q = rearrange(self.cross_query(h), "n l (h d) -> n h l d", h=self.heads)
-        k, v = k.expand(len(x), -1, -1, -1), v.expand(len(x), -1, -1, -1)
-        return self.cross_projection(_joined(self.attention(q, k, v, q.shape[-1] ** -0.5)))
+        return self.cross_projection(_joined(text.attend(layer, q, self.attention)))
 
 
 def _joined(heads: Tensor) -> Tensor:
@@ -138,13 +144,20 @@ class Transformer(nn.Module):
         )
         self.head_modulation = operations.Linear(width, 2 * width)
         self.head = operations.Linear(width, 2 * bits)
+        self._ropes: dict[tuple[torch.device, tuple[int, ...]], Tensor] = {}
 
     def read(self, features: Tensor) -> TextState:
         """All that the text contributes, computed once: features (n, text width)."""
         start, tokens = self.text(features)
+        return TextState(start, *self.remember(start, tokens))
+
+    def remember(self, start: Tensor, tokens: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """`condition` and `memory` of T texts, see TextState, of what the text encoder says.
+
+        start: (T, D); tokens: (1, n, D) of all texts, one behind the other
+        """
         condition = self.shared_modulation(F.silu(start).to(self.dtype)).float()
-        memory = [block.remember(tokens) for block in self.blocks]
-        return TextState(start, condition.unflatten(1, (1, 6, -1)), memory)
+        return condition.unflatten(1, (1, 6, -1)), [block.remember(tokens) for block in self.blocks]
 
     def new_cache(self, tiles: int, device: torch.device) -> KVCache:
         """For all scales but the last one, which nothing looks back at."""
@@ -166,7 +179,8 @@ class Transformer(nn.Module):
             x = (text.start + self.start(text.start))[:, None].expand(tiles, -1, -1)
         else:
             x = self.word_embed(words.to(self.dtype)).float()
-        return x + self.scale_embedding(torch.tensor([scale], device=x.device)).float()
+        index = torch.full((1,), scale, device=x.device)  # a copy would wait for a GPU
+        return x + self.scale_embedding(index).float()
 
     def forward(self, x: Tensor, text: TextState, cache: KVCache, scales: Sequence[int]) -> Tensor:
         """Runs one scale, or the first few in one pass, against everything cached.
@@ -182,14 +196,30 @@ class Transformer(nn.Module):
         return hidden
 
     def run_blocks(
-        self, x: Tensor, text: TextState, attend: Attend, scales: Sequence[int]
+        self,
+        x: Tensor,
+        text: TextState,
+        attend: Attend,
+        scales: Sequence[int],
+        call: Callable[..., Tensor] = plainly,
     ) -> Tensor:
-        """All blocks, one after the other, on the tokens of `scales`: (N, L, D) -> the same."""
-        positions = torch.cat([rope_positions(self.schedule.sides[k]) for k in scales])
-        rope = rope_table(positions, self.config.head_dim).to(x.device)
+        """All blocks, one after the other, on the tokens of `scales`: (N, L, D) -> the same.
+
+        call: runs a block on its arguments
+        """
+        rope = self._rope_on(x.device, tuple(scales))
         for layer, block in enumerate(self.blocks):
-            x = block(x, text, attend, layer, rope)
+            x = call(block, x, text, attend, layer, rope)
         return x
+
+    def _rope_on(self, device: torch.device, scales: tuple[int, ...]) -> Tensor:
+        """Angles of the tokens of some scales: (2, L, head_dim / 2); made once."""
+        key = device, scales
+        if key not in self._ropes:
+            positions = torch.cat([rope_positions(self.schedule.sides[k]) for k in scales])
+            with torch.inference_mode(False):  # others may take it later
+                self._ropes[key] = brought(rope_table(positions, self.config.head_dim), device)
+        return self._ropes[key]
 
     def tokens(self, scales: Sequence[int]) -> list[int]:
         """Of each scale."""

@@ -30,7 +30,7 @@ def released(dtype):
         found = json.loads((DATA / file).read_text())["tensors"]
         weights |= {n: torch.empty(entry["shape"], device="meta") for n, entry in found.items()}
     with torch.device("meta"):
-        model = NSARM(infer_config(convert(weights)), dtype=dtype, attention=flash)
+        model = NSARM(infer_config(convert(weights)), dtype=dtype, vae_dtype=dtype, attention=flash)
     for name, parameter in model.named_parameters():
         own = model.vae_dtype if name.startswith("vae.") else dtype
         parameter.data = parameter.data.to(fix_dtype(name, parameter, own))
