@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code, see cli.DESCRIPTION."""
+    """Returns the exit code, see help_texts.DESCRIPTION."""
     open_all()
     try:
         try:

@@ -10,17 +10,19 @@ from pathlib import Path
 
 from ..checkpoint import DEFAULT_FAMILY, FAMILIES
 from ..errors import InputError
-from ..images.color_fix import COLOR_MODES
+from ..family import CUSTOM, Family
 from ..images.output_size import SIZE_MODES, OutputSize
 from ..runtime.dtypes import DTYPE_CHOICES
+from ..settings import COLOR_CHOICES, UpscaleSettings
 from ..tiling.consistency import TILING_MODES, Tiling
-from ..upscaling import UpscaleSettings
 from .disk import absolute
+from .help_texts import DESCRIPTION, FILMS
 from .naming import FIELDS, Naming
 from .options import Options
 from .output_format import (
     AUDIO_CHOICES,
     CODEC_CHOICES,
+    CONTAINER_CHOICES,
     DEINTERLACE_CHOICES,
     DEPTHS,
     FORMATS,
@@ -30,34 +32,6 @@ from .output_format import (
 DEFAULT_MODEL = "default"
 MAX_SEED = 2**64 - 1
 LOCAL = "local"
-DESCRIPTION = """\
-Restores and enlarges pictures and films, as the node does in ComfyUI. A second run does only what
-is missing or changed; a film goes on at the segment, of about 48 frames, where a run was stopped.
-Pictures keep their colour profile, EXIF, XMP, IPTC, comments and PNG texts where the format of the
-result can hold them, and their dpi: the print grows with the picture. Grey stays grey.
-Exit code: 0 all is done, 1 some files failed, 2 nothing could be done or the run could not go on,
-130 stopped by Ctrl-C, 141 nobody reads the report any longer.
-"""
-FILMS = """\
-The result is of the kind that the film is, whatever its name says; AVI becomes Matroska. What is
-converted or left out is told in a line, and in the field notes of --json:
-
-                                  .mp4        .mov        .mkv   .webm
-  sound                           c           c           c      c
-  subtitles in text               c           c           c      c
-  subtitles in pictures           DVD's       DVD's       kept   no
-  chapters, languages, titles     kept        kept        kept   kept
-  default and forced flags        kept        default     kept   kept
-  attachments (fonts)             no          no          kept   no
-  cover picture                   kept        no          kept   no
-  time code                       kept        kept        a tag  a tag
-  other data                      some        some        no     no
-  HDR mastering, light level      libx264, libx265 and libsvtav1 keep it
-  alpha                           ffv1 and prores_ks keep it
-  HDR10+, Dolby Vision, closed captions, further moving pictures: no
-
-  c: kept where the container can hold it, else converted
-"""
 
 
 @dataclass(frozen=True)
@@ -89,10 +63,11 @@ def parse(arguments: Sequence[str]) -> Command:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_files(parser)
-    _add_restoring(parser)
+    _add_restoring(parser, family)
     family.add_to(parser)
     _add_running(parser)
     found = parser.parse_args(arguments)
+    _set_preset(found, family, parser)
     model = _model(found.model, found.family)
     by_scale = found.size_by == OutputSize.mode
     size = OutputSize(found.size_by, found.scale if by_scale else found.target)
@@ -106,6 +81,9 @@ def parse(arguments: Sequence[str]) -> Command:
             found.color_fix,
             found.color_strength,
             found.feather,
+            found.fidelity,
+            found.shrink_first,
+            found.steady,
         ),
         _in_range("seed", found.seed, 0, MAX_SEED),
         OutputFormat(
@@ -116,6 +94,7 @@ def parse(arguments: Sequence[str]) -> Command:
             found.video_codec,
             found.audio,
             found.deinterlace,
+            found.container,
         ),
         found.dtype,
         found.device,
@@ -127,6 +106,19 @@ def parse(arguments: Sequence[str]) -> Command:
     naming = Naming(absolute(Path(found.output)), found.name, options.form, fields, mask)
     workers = _in_range("workers", found.workers, 0, 4096)
     return Command(found.inputs, naming, options, found.json, found.ray, workers, found.overwrite)
+
+
+def _set_preset(found: argparse.Namespace, family: Family, parser: argparse.ArgumentParser) -> None:
+    """Puts the values of the preset in. Raises InputError where the user gives others."""
+    for name, value in family.presets.get(found.preset, {}).items():
+        given = getattr(found, name)
+        if given not in (parser.get_default(name), value):
+            flag = name.replace("_", "-")
+            raise InputError(
+                f"--preset {found.preset} sets --{flag}, and {given} is given for it; leave one of "
+                f"them out, or choose --preset {CUSTOM}"
+            )
+        setattr(found, name, value)
 
 
 def _model(asked: str, family: str) -> str:
@@ -194,6 +186,7 @@ def _add_films(parser: argparse.ArgumentParser) -> None:
          "prores_ks and ffv1 keep alpha and take no --crf"),
         ("--audio", AUDIO_CHOICES, form.audio, "auto: copied where the container can hold it, else "
          "converted: to AAC in .mp4 and .mov, FLAC in .mkv, Opus in .webm"),
+        ("--container", CONTAINER_CHOICES, form.container, "same: of the film's kind"),
         ("--deinterlace", DEINTERLACE_CHOICES, form.deinterlace, "auto: frames that say they are "
          "interlaced, by FFmpeg's bwdif, one frame from each"),
     ):  # fmt: skip
@@ -202,7 +195,7 @@ def _add_films(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _add_restoring(parser: argparse.ArgumentParser) -> None:
+def _add_restoring(parser: argparse.ArgumentParser, family: Family) -> None:
     group = parser.add_argument_group("restoring")
 
     def add(flag: str, default: float | str, text: str, choices: Sequence[str] = ()) -> None:
@@ -221,11 +214,19 @@ def _add_restoring(parser: argparse.ArgumentParser) -> None:
     add("--target", 2048.0, "pixels or megapixels, unless --size-by is scale")
     add("--seed", 0, "the same seed for every picture and frame")
     settings = UpscaleSettings()
-    add("--color-fix", settings.color_fix, "how colours are matched", COLOR_MODES)
+    presets = (CUSTOM, *family.presets)
+    sets = ", ".join(f"--{name.replace('_', '-')}" for name in family.presets.get("balanced", ()))
+    add("--preset", CUSTOM, f"sets {sets}, from keeping to inventing", presets)
+    add("--color-fix", settings.color_fix, "how colours are matched", COLOR_CHOICES)
     add("--color-strength", settings.color_strength, "0 to 1")
     add("--tiling", settings.tiling.mode, "of what is larger than a tile", TILING_MODES)
     add("--overlap", settings.tiling.overlap, "share of a tile, 0 to 0.5")
     add("--feather", settings.feather, "pixels over which a mask fades in")
+    kept = "how much of the input is kept, coarse before fine: 0 to 1; -1 as is best for the model"
+    add("--fidelity", settings.fidelity, kept)
+    shrink = "megapixels to which larger inputs are shrunk for the model; 0 is off"
+    add("--shrink-first", settings.shrink_first, shrink)
+    add("--steady", settings.steady, "of films, 0 to 1: what is still flickers less; 0 is off")
     group.add_argument(
         "--mask",
         metavar="PATH",

@@ -173,6 +173,11 @@ class Journal:
         both = checked and found.checked
         return found if both or contents == found.contents else found.contents
 
+    def knows(self, settings_hash: str) -> bool:
+        """Whether there are results by these settings."""
+        query = "SELECT 1 FROM files WHERE settings = ? AND error = '' LIMIT 1"
+        return self.database.execute(query, (settings_hash,)).fetchone() is not None
+
     def is_done(self, job: Picture | Film, settings_hash: str) -> bool:
         """Whether the output is there, from these inputs and settings, and by today's rules.
 

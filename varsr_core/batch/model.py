@@ -7,25 +7,28 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoint import FAMILIES, build_restorer, load_checkpoint
+from ..checkpoint import FAMILIES, build_restorer, load_checkpoint, with_restorer
 from ..errors import CheckpointError
-from ..family import Checkpoint
-from ..runtime.device import execution_on, tiles_that_fit
+from ..family import Checkpoint, Family
+from ..runtime.device import execution_on
 from ..runtime.execution import Execution
-from ..runtime.progress import ProgressFn
+from ..runtime.progress import ProgressFn, silent
 from ..tiling.batching import PictureBatch
 from ..tiling.canvas import Canvas
+from ..tiling.steady import Clip
 from ..upscaling import upscale, upscale_each
 from .options import Options
 
 
-def read_model(options: Options) -> Checkpoint:
-    """The file, mapped into memory. Raises CheckpointError, also for one of another family."""
-    read = load_checkpoint(FAMILIES[options.family].files(Path(options.model)))
+def read_model(options: Options) -> Checkpoint[Family]:
+    """The file, mapped into memory. Raises CheckpointError, also for one of another family, and
+    InputError where the options do not suit it."""
+    read = with_restorer(load_checkpoint(FAMILIES[options.family].files(Path(options.model))))
     if read.family.name != options.family:
         raise CheckpointError(
             f"{options.model} is a model of {read.family.name}; choose --family {read.family.name}"
         )
+    read.family.check(read.tensors, options.choices)
     return read
 
 
@@ -36,7 +39,7 @@ class Model:
           keep it in memory
     """
 
-    def __init__(self, options: Options, read: list[Checkpoint] | None = None) -> None:
+    def __init__(self, options: Options, read: list[Checkpoint[Family]] | None = None) -> None:
         self.options = options
         self.restorer = build_restorer(
             read.pop() if read else read_model(options),
@@ -51,8 +54,8 @@ class Model:
         return Canvas.of(pixels, self.options.size, *sides, tiling)
 
     def batch(self) -> PictureBatch:
-        """As many pictures as now fit on the device together."""
-        return PictureBatch(tiles_that_fit(self.restorer.device, self.restorer.tile_bytes))
+        """As many pictures as fill the device together."""
+        return PictureBatch(self._execution(silent).prepare())
 
     def restore_each(
         self, images: Sequence[Tensor], masks: Sequence[Tensor] | None, on_progress: ProgressFn
@@ -68,7 +71,13 @@ class Model:
             execution=self._execution(on_progress),
         )
 
-    def restore(self, pixels: Tensor, mask: Tensor | None, on_progress: ProgressFn) -> Tensor:
+    def restore(
+        self,
+        pixels: Tensor,
+        mask: Tensor | None,
+        on_progress: ProgressFn,
+        clip: Clip | None = None,
+    ) -> Tensor:
         """pixels: (B, C, H, W) in [0, 1]; see `upscale()`, which does all of it."""
         return upscale(
             pixels,
@@ -78,7 +87,9 @@ class Model:
             settings=self.options.settings,
             mask=mask,
             execution=self._execution(on_progress),
+            clip=clip,
         )
 
     def _execution(self, on_progress: ProgressFn) -> Execution:
-        return execution_on(self.restorer.device, self.restorer.tile_bytes, on_progress)
+        of = self.restorer
+        return execution_on(of.device, of.tile_bytes, of.weight_bytes, on_progress)

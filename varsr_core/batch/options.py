@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from ..family import PLACE
 from ..images.output_size import OutputSize
 from ..upscaling import UpscaleSettings
 from .output_format import OutputFormat
@@ -65,7 +67,8 @@ class Options:
                 "color_fix": settings.color_fix,
                 "color_strength": settings.color_strength,
                 "feather": settings.feather,
-            },
+            }
+            | _later(settings, UpscaleSettings(), ("fidelity", "shrink_first", "steady")),
             "seed": self.seed,
             "form": {
                 "picture": form.picture,
@@ -73,17 +76,16 @@ class Options:
                 "quality": form.quality,
                 "crf": form.crf,
             }
-            | _later(form),
+            | _later(form, OutputFormat(), ("video_codec", "audio", "deinterlace", "container")),
             "dtype": self.dtype,
         }
         text = json.dumps([values, fingerprint], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _later(form: OutputFormat) -> dict[str, str]:
+def _later(chosen: Any, neutral: Any, names: Sequence[str]) -> dict[str, Any]:
     """Choices that came after 0.1.0, where they are not neutral."""
-    neutral, names = OutputFormat(), ("video_codec", "audio", "deinterlace")
-    values = {name: getattr(form, name) for name in names}
+    values = {name: getattr(chosen, name) for name in names}
     return {name: value for name, value in values.items() if value != getattr(neutral, name)}
 
 
@@ -92,6 +94,8 @@ def named_values(choices: Any, within: str = "") -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field in fields(choices):
         name, value = within + field.name, getattr(choices, field.name)
+        if field.metadata.get(PLACE):
+            continue
         if is_dataclass(value):
             if inner := named_values(value, f"{name}."):
                 values[field.name] = inner

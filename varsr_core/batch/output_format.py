@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .films.containers import CONTAINERS, result_of
+from .films.containers import CONTAINERS, RESULTS, result_of
 from .pictures.formats import DEEP_FORMATS, PICTURE_FORMATS, SUFFIXES
 
 FORMATS = ("same", *SUFFIXES)
 DEPTHS = ("same", "8", "16")
 CODEC_CHOICES = ("auto", "libx264", "libx265", "libsvtav1", "ffv1", "prores_ks")
 AUDIO_CHOICES = ("auto", "copy", "convert", "none")
+CONTAINER_CHOICES = ("same", *RESULTS)
 DEINTERLACE_CHOICES = ("auto", "off")
 
 
@@ -28,6 +29,7 @@ class OutputFormat:
     audio:   of films, one of AUDIO_CHOICES; "auto" copies what the container holds and converts
              the rest
     deinterlace: of films, one of DEINTERLACE_CHOICES; "auto" those frames that are interlaced
+    container: of films, one of CONTAINER_CHOICES; "same" is of the input's kind
 
     Raises InputError for anything else.
     """
@@ -39,6 +41,7 @@ class OutputFormat:
     video_codec: str = "auto"
     audio: str = "auto"
     deinterlace: str = "auto"
+    container: str = "same"
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -47,6 +50,7 @@ class OutputFormat:
             ("video codec", self.video_codec, CODEC_CHOICES),
             ("audio", self.audio, AUDIO_CHOICES),
             ("deinterlace", self.deinterlace, DEINTERLACE_CHOICES),
+            ("container", self.container, CONTAINER_CHOICES),
         ):
             if value not in known:
                 raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
@@ -59,11 +63,15 @@ class OutputFormat:
         if self.depth == "16" and self.picture not in ("same", *DEEP_FORMATS):
             raise InputError(f"{self.picture} has no 16 bits; choose png or tiff")
 
+    def of_film(self, source: Path) -> tuple[str, str]:
+        """Suffix and container of a film's result."""
+        return result_of(source) if self.container == "same" else RESULTS[self.container]
+
     def suffix(self, source: Path) -> str:
         """Of the result of a picture or film."""
         suffix = source.suffix.lower()
         if suffix in CONTAINERS:
-            return result_of(source)[0]
+            return self.of_film(source)[0]
         return suffix if self.picture == "same" else SUFFIXES[self.picture]
 
     @property

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..family import Checkpoint
+from ..family import Checkpoint, Family
 from ..runtime.threads import use_threads
 from .cli import LOCAL
 from .grouping import grouped
@@ -54,7 +54,7 @@ class RayPool:
         options: Options,
         tasks: Sequence[Task],
         watch: WatchFn,
-        read: list[Checkpoint],
+        read: list[Checkpoint[Family]],
     ) -> Iterator[Outcome]:
         read.clear()  # each worker reads its own
         if ":" in options.device:

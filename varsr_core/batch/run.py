@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..errors import InputError
-from ..family import Checkpoint
+from ..family import Checkpoint, Family
 from ..runtime.threads import use_threads
 from .films.look import look_at
 from .films.unfinished import UnfinishedFilms
@@ -24,9 +24,10 @@ from .part_files import remove_parts
 from .pictures.mended import doubt_of
 from .report import Report, WatchFn
 from .results import without_foreign
+from .settling import settled
 from .worker import Worker
 
-Pool = Callable[[Options, Sequence[Task], WatchFn, list[Checkpoint]], Iterator[Outcome]]
+Pool = Callable[[Options, Sequence[Task], WatchFn, list[Checkpoint[Family]]], Iterator[Outcome]]
 """Does tasks in any order; yields an outcome for each. The list holds the model as this process has
 read it, and is emptied."""
 
@@ -41,7 +42,7 @@ class Result:
 
 
 def one_by_one(
-    options: Options, tasks: Sequence[Task], watch: WatchFn, read: list[Checkpoint]
+    options: Options, tasks: Sequence[Task], watch: WatchFn, read: list[Checkpoint[Family]]
 ) -> Iterator[Outcome]:
     """The pool of one worker, in this process."""
     yield from Worker(options, watch, read).do(tasks)
@@ -65,15 +66,16 @@ def run_batch(
     if naming.mask is not None and not naming.mask.exists():
         raise InputError(f"mask: there is no file or folder {naming.mask}")
     journal = Journal(naming.folder)
-    settings_hash = options.settings_hash(journal.weights(read[0].fingerprint))
-    films = UnfinishedFilms(naming.folder, settings_hash, options)
     jobs: list[Picture | Film] = []
     todo: list[Picture | Film] = []
+    films: UnfinishedFilms | None = None
     try:
         remove_parts(naming.folder)
         own = journal.own()
         known = {naming.folder / name for name in own}
         jobs, refused = find_jobs(inputs, naming, known, report.others)
+        options, settings_hash = settled(options, read[0], journal, naming.folder, jobs)
+        films = UnfinishedFilms(naming.folder, settings_hash, options)
         todo = [job for job in jobs if not journal.is_done(job, settings_hash)]
         skipped = len(jobs) - len(todo)
         if not overwrite:
@@ -93,7 +95,8 @@ def run_batch(
         raise journal.error(error) from None
     finally:
         remove_parts(naming.folder)  # of workers that died
-        films.tidy(jobs)
+        if films is not None:
+            films.tidy(jobs)
         with suppress(sqlite3.Error):  # then a later run takes some more files for its own
             journal.end(todo)
         journal.close()
@@ -129,7 +132,7 @@ class _Run:
         options: Options,
         jobs: Sequence[Picture | Film],
         pool: Pool,
-        read: list[Checkpoint],
+        read: list[Checkpoint[Family]],
     ) -> None:
         by_name = {job.name: job for job in jobs}
         tasks: list[Task] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..family import Checkpoint
+from ..family import Checkpoint, Family
 from .films.restorer import FilmRestorer
 from .jobs import Segment, Task
 from .model import Model
@@ -21,7 +21,7 @@ class Worker:
         self,
         options: Options,
         watch: WatchFn = lambda finished, tiles: None,
-        read: list[Checkpoint] | None = None,
+        read: list[Checkpoint[Family]] | None = None,
     ) -> None:
         model = Model(options, read)
         self.pictures = PictureRestorer(model, options, watch)

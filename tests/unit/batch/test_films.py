@@ -11,9 +11,9 @@ import torch
 from helpers import batch_files as files
 from helpers import film_files as films
 from helpers import models
-from varsr_core.batch import model
 from varsr_core.batch.__main__ import SOME_FAILED
 from varsr_core.batch.model import Model
+from varsr_core.runtime import device
 from varsr_core.upscaling import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
@@ -86,7 +86,7 @@ def test_colours_survive_whatever_space_the_film_is_in(tmp_path, run, space, rea
     ("options", "wanted"), [(("--together", 3), [3, 3, 1]), ((), [4, 3])], ids=["3", "all that fit"]
 )
 def test_frames_are_restored_together(tmp_path, run, monkeypatch, options, wanted):
-    monkeypatch.setattr(model, "tiles_that_fit", lambda device, tile_bytes: 4)
+    monkeypatch.setattr(device, "tiles_on", lambda *_: 4)
     calls, restore = [], Model.restore
 
     def watched(model, pixels, mask, on_progress):

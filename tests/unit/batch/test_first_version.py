@@ -19,7 +19,8 @@ from varsr_core.batch.__main__ import INTERRUPTED
 from varsr_core.batch.cli import parse
 from varsr_core.batch.films.segment_file import read_table
 from varsr_core.batch.model import Model
-from varsr_core.checkpoint import load_checkpoint
+from varsr_core.checkpoint import FAMILIES, load_checkpoint
+from varsr_core.runtime.defaults import resolved
 
 FINGERPRINT = "0123456789abcdef"
 EVERY_CHOICE = (
@@ -55,7 +56,9 @@ TIME_NS = 1_700_000_000_123_456_789
 
 
 def options_of(text=""):
-    return parse(["in", "out", *text.split()]).options
+    """As that version had them: its models had no defaults of their own."""
+    found = parse(["in", "out", *text.split()]).options
+    return resolved(found, FAMILIES[found.family].defaults)
 
 
 def hashed(text, size):
@@ -105,9 +108,11 @@ def test_every_setting_enters_but_how_it_is_done():
                 yield name
             object.__setattr__(inside, field.name, value)
 
-    for text in ("", OTHER_FAMILY):
+    # Of files it is not the place that counts, but what is in them.
+    for text, places in (("", ["choices.coarse.k2n"]), (OTHER_FAMILY, [])):
         found = copy.deepcopy(options_of(text))
-        assert list(left_out(found, found)) == ["model", "device", "threads", "together"]
+        expected = ["model", *places, "device", "threads", "together"]
+        assert list(left_out(found, found)) == expected
 
 
 def test_pictures_of_its_journal_are_not_restored_again(tmp_path, options, settings, capsys):

@@ -69,18 +69,25 @@ def test_killed_worker_changes_nothing_in_the_results(tmp_path, micro_file, toge
 
 
 def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_path, micro_file):
-    """As a terminal sends it: to all processes of the command at once."""
-    files.make_mixed(tmp_path / "in", PICTURES, BROKEN)
+    """As a terminal sends it: to all processes of the command at once.
+
+    The workers have only a part of the pictures at hand when it comes: the command, which would
+    give them more, is held while they are counted.
+    """
+    pictures = 3 * PICTURES
+    files.make_mixed(tmp_path / "in", pictures, BROKEN)
     options = ("--model", micro_file, *files.QUICK, "--scale", "8", "--together", 3)
     assert files.command(tmp_path / "in", tmp_path / "plain", *options) == SOME_FAILED
     call = (tmp_path / "in", tmp_path / "out", *options, "--ray", "--workers", 2)
     with files.started(*call, start_new_session=True, stderr=subprocess.PIPE) as process:
         while json.loads(process.stdout.readline()).get("error", "none yet") is not None:
             pass
+        os.kill(process.pid, signal.SIGSTOP)
         started = psutil.Process(process.pid).children(recursive=True)
         assert workers_of(process)
         began = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGCONT)
         _, told = process.communicate()
     assert process.returncode == INTERRUPTED
     assert time.monotonic() - began < 60
@@ -89,7 +96,7 @@ def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_pa
     assert psutil.wait_procs(started, timeout=30)[1] == []
     assert files.left_behind(tmp_path / "out") == []
     before, wanted = files.hashes(tmp_path / "out"), files.hashes(tmp_path / "plain")
-    assert len(before) < len(wanted) == PICTURES
+    assert len(before) < len(wanted) == pictures
     assert before.items() <= wanted.items()
     known = noted(tmp_path / "out")  # not those that a worker wrote and could not tell of
     assert 0 < known <= len(before)
@@ -98,7 +105,7 @@ def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_pa
     assert process.returncode == SOME_FAILED
     assert files.hashes(tmp_path / "out") == wanted
     done = [event for event in files.events(lines, "file") if event["error"] is None]
-    assert len(done) == PICTURES - known
+    assert len(done) == pictures - known
 
 
 def test_missing_ray_is_told_with_what_to_install(tmp_path, monkeypatch, caplog):

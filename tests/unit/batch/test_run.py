@@ -117,8 +117,7 @@ def test_pictures_fill_a_gpu_whatever_their_size(run, mixed, out, tmp_path, monk
     """By the tiles that it is said to hold; here they are run on the CPU all the same."""
     run(output=tmp_path / "alone")
     groups.clear()
-    monkeypatch.setattr(model, "tiles_that_fit", lambda device, tile_bytes: 4)
-    monkeypatch.setattr(device, "tiles_that_fit", lambda device, tile_bytes: 4)
+    monkeypatch.setattr(device, "tiles_on", lambda *_: 4)
     assert run()[0] == program.SOME_FAILED
     assert list(map(len, groups)) == [4, 4, 1]
     for path in out.glob("*.png"):

@@ -12,6 +12,7 @@ CONTAINERS = {  # suffix of a film -> suffix and container of the result
     ".webm": (".webm", "webm"),
     ".avi": (".mkv", "matroska"),  # AVI has no time stamps
 }
+RESULTS = {suffix[1:]: (suffix, kind) for suffix, kind in sorted(set(CONTAINERS.values()))}
 QUICKTIME, EBML, OTHER = {".mp4", ".m4v", ".mov"}, {".mkv", ".webm"}, {".avi"}
 HEAD_BYTES = 64
 
@@ -26,7 +27,8 @@ def result_of(source: Path) -> tuple[str, str]:
 
 def lies(source: Path) -> bool:
     """Whether the result is of another kind than the film's suffix says."""
-    return result_of(source) != CONTAINERS[source.suffix.lower()]
+    told = CONTAINERS.get(source.suffix.lower())
+    return told is not None and result_of(source) != told
 
 
 def _real_suffix(source: Path, suffix: str) -> str:

@@ -24,6 +24,17 @@ FORMS = {  # by whether there is alpha and whether there are more than eight bit
 }
 
 
+def said_rate(choices: dict[str, str]) -> dict[str, str]:
+    """Options of x264 by which a stream says its frame rate; else it says that of the time base,
+    thousands a second, and who copies it can make no track of its time code.
+
+    Not for films in the container of their input: those that earlier versions began are gone on
+    with, and all segments of a film are to say the same.
+    """
+    given = [choices["x264-params"]] if "x264-params" in choices else []
+    return {**choices, "x264-params": ":".join([*given, "force-cfr=1"])}
+
+
 class FilmEncoder:
     """An encoder in a container; of the same film, it is the same for every segment.
 
@@ -50,6 +61,8 @@ class FilmEncoder:
         rate = video.average_rate or video.guessed_rate or Fraction(25)
         self.codec.check_width(width)
         choices = self.codec.options(options.form.crf, Mastering.of(first))
+        if self.codec.name == "libx264" and options.form.container != "same":
+            choices = said_rate(choices)
         self.stream = target.add_stream(self.codec.name, rate=rate, options=choices)
         context = self.stream.codec_context
         context.pix_fmt = pixel_format(self.codec, first, height % 2 == width % 2 == 0)

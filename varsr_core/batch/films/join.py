@@ -14,7 +14,6 @@ from ...errors import InputError
 from ..jobs import Segment
 from ..optional import import_av
 from ..options import Options
-from .containers import result_of
 from .encoder import FilmEncoder
 from .reader import METADATA_ERRORS, FilmReader, input_errors, moving_picture, open_film
 from .segment_file import read_packets, read_table
@@ -58,7 +57,7 @@ def join_film(segments: Sequence[Segment], path: Path, options: Options) -> None
     stored = [_Stored.of(segment) for segment in segments]
     with input_errors(), open_film(name) as source:
         _check_length(stored, moving_picture(source).frames)
-        container = result_of(Path(name))[1]
+        container = options.form.of_film(Path(name))[1]
         with open_result(path, container) as target:
             found = _write(source, target, stored, options)
     for one, count in zip(stored, found, strict=True):

@@ -14,7 +14,7 @@ from ..jobs import Film
 from ..optional import import_av
 from ..options import Options
 from .codecs import Mastering, VideoCodec, codec_for
-from .containers import lies, result_of
+from .containers import lies
 from .encoder import FilmEncoder
 from .join import open_result
 from .pixels import Turn, carried, coded_as_rgb, has_alpha, has_no_color
@@ -38,7 +38,7 @@ class Look:
 def look_at(film: Film, options: Options) -> Look:
     """Raises InputError for what is no film, and for choices that the result cannot hold."""
     path = Path(film.source)
-    container = result_of(path)[1]
+    container = options.form.of_film(path)[1]
     with input_errors():
         codec = codec_for(container, options)
         reader = FilmReader(film.source, deinterlace=False)

@@ -44,7 +44,7 @@ def plan_film(film: Film, folder: Path) -> list[Segment]:
 def _starts(source: Any) -> list[int]:
     """Of all segments, in the time base of the moving picture."""
     video = moving_picture(source)
-    each = max(SEGMENT_FRAMES / _rate(video), Fraction(LEAST_SECONDS)) / video.time_base
+    each = max(SEGMENT_FRAMES / frame_rate(video), Fraction(LEAST_SECONDS)) / video.time_base
     length = _seconds(source) / video.time_base
     count = min(max(1, round(length / each)), MOST_SEGMENTS)
     first = video.start_time or 0
@@ -54,10 +54,11 @@ def _starts(source: Any) -> list[int]:
 def guessed_frames(source: Any) -> int:
     """How many frames there may be, for progress alone."""
     video = moving_picture(source)
-    return video.frames or max(1, round(_seconds(source, read=False) * _rate(video)))
+    return video.frames or max(1, round(_seconds(source, read=False) * frame_rate(video)))
 
 
-def _rate(video: Any) -> Fraction:
+def frame_rate(video: Any) -> Fraction:
+    """Frames a second, of a stream."""
     return video.average_rate or video.guessed_rate or Fraction(25)
 
 

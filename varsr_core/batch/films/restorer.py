@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...tiling.steady import Clip, run_in_frames
 from ..jobs import Segment
 from ..model import Model
 from ..optional import import_av
@@ -21,9 +24,8 @@ from ..outcome import Outcome, attempt
 from ..part_files import whole_result
 from ..pictures.reading import read_mask
 from ..report import TileCount, WatchFn
-from .containers import result_of
 from .encoder import FilmEncoder
-from .plan import guessed_frames
+from .plan import frame_rate, guessed_frames
 from .reader import FilmReader, SeekError, input_errors
 from .segment_file import Table, write_packet, write_table
 
@@ -31,12 +33,16 @@ REPEATING = ("matroska", "webm")  # containers of frames that may have the same 
 
 
 class FilmRestorer:
-    """Restores segments of films; one that follows the last is read on without seeking."""
+    """Restores segments of films; one that follows the last is read on without seeking.
+
+    clip: what frames leave for those after them, where they are to be steady
+    """
 
     def __init__(self, model: Model, options: Options, watch: WatchFn) -> None:
         self.model, self.options, self.watch = model, options, watch
         self.reader: FilmReader | None = None
         self.mask: Tensor | None = None
+        self.clip: Clip | None = None
         self.errors: dict[str, str] = {}  # by films of which a segment failed
 
     def restore(self, segment: Segment) -> Outcome:
@@ -62,25 +68,32 @@ class FilmRestorer:
         reader, self.reader = self.reader, None  # until all has gone well
         with input_errors():
             if reader is None or reader.path != segment.source:
-                reader = FilmReader(segment.source, self.options.form.deinterlaces)
+                reader = self._open(segment)
                 self.mask = read_mask(Path(segment.mask)) if segment.mask else None
             try:
                 self._write(segment, part, reader, count)
             except SeekError:
-                reader = FilmReader(segment.source, self.options.form.deinterlaces)
+                reader = self._open(segment)
                 reader.seekable = False
                 self._write(segment, part, reader, count)
         self.reader = reader
 
+    def _open(self, segment: Segment) -> FilmReader:
+        self.clip = Clip() if self.options.settings.steady else None
+        return FilmReader(segment.source, self.options.form.deinterlaces)
+
     def _write(self, segment: Segment, part: Path, reader: FilmReader, count: TileCount) -> None:
         av = import_av("films")
-        container = result_of(Path(segment.source))[1]
+        container = self.options.form.of_film(Path(segment.source))[1]
         # Nothing is muxed into it: by the container, the encoder is set as for the whole film.
         with av.open(io.BytesIO(), "w", format=container) as target, part.open("wb") as file:
             encoder = FilmEncoder(
                 target, reader.video, reader.first, self.options, bool(reader.woven)
             )
             frames = _Frames(segment, encoder, guessed_frames(reader.source), self, count)
+            if self.clip is not None and reader.reached != segment.begin:
+                self.clip = frames.clip = Clip()  # what it has left is of other frames
+                frames.run_in(reader, run_in_frames(self.options.settings.steady))
             frames.write(reader, file)
 
 
@@ -104,7 +117,7 @@ class _Frames:
     ) -> None:
         """of_film: how many frames the film may have."""
         self.segment, self.encoder, self.count = segment, encoder, count
-        self.model, self.mask = restorer.model, restorer.mask
+        self.model, self.mask, self.clip = restorer.model, restorer.mask, restorer.clip
         self.together = restorer.options.together
         self.pending: list[Any] = []
         self.done, self.latest = 0, segment.begin
@@ -124,6 +137,14 @@ class _Frames:
         if self.done:
             self._encode(file, None)
         write_table(file, self.table)
+
+    def run_in(self, reader: FilmReader, frames: int) -> None:
+        """Restores so many frames before the segment, for what they leave to it alone."""
+        seconds = frames / frame_rate(reader.video)
+        begin = self.segment.begin - round(seconds / reader.video.time_base)
+        self.count.begin(0.0, 0.0)
+        for frame in deque(reader.span(begin, self.segment.begin), maxlen=frames):
+            self._restored([frame])
 
     def _that_fit(self, frame: Any) -> int:
         """How many frames fill the device."""
@@ -150,17 +171,19 @@ class _Frames:
         if not self.pending:
             return
         frames, self.pending = self.pending, []
+        of_film = max(self.expected, self.done + len(frames)) / self.segment.fraction
+        self.count.begin(self.done / of_film, len(frames) / of_film)
+        for frame, result in zip(frames, self._restored(frames), strict=True):
+            self._encode(file, self.encoder.frame(frame, result))
+        self.done += len(frames)
+
+    def _restored(self, frames: Sequence[Any]) -> Tensor:
         pixels = [
             torch.from_numpy(self.encoder.pixels(frame).astype(np.float32)) for frame in frames
         ]
-        of_film = max(self.expected, self.done + len(frames)) / self.segment.fraction
-        self.count.begin(self.done / of_film, len(frames) / of_film)
-        results = self.model.restore(
-            torch.stack(pixels).movedim(-1, 1) / self.encoder.limit, self.mask, self.count
-        )
-        for frame, result in zip(frames, results, strict=True):
-            self._encode(file, self.encoder.frame(frame, result))
-        self.done += len(frames)
+        together = torch.stack(pixels).movedim(-1, 1) / self.encoder.limit
+        before = () if self.clip is None else (self.clip,)
+        return self.model.restore(together, self.mask, self.count, *before)
 
     def _encode(self, file: BinaryIO, frame: Any) -> None:
         for packet in self.encoder.stream.encode(frame):

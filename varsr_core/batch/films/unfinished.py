@@ -78,6 +78,19 @@ class UnfinishedFilms:
         self.by_segment |= dict.fromkeys(missing, unfinished)
         return list(missing.values())
 
+    def name_of(self, film: Film) -> str:
+        """Another one for another film, and for other settings."""
+        return self._folder_name(film, ())
+
+    def has(self, film: Film) -> bool:
+        """Whether segments of a film by these settings are there."""
+        looks = ((), ("mended",))  # the names of their folders do not tell of what kind it is
+        try:
+            names = [self._folder_name(film, mended) for mended in looks]
+        except (InputError, OSError):
+            return False
+        return any((self.folder / name).is_dir() for name in names)
+
     def add(self, outcome: Outcome) -> tuple[Film, Outcome | None]:
         """Takes the outcome of a segment; gives its film, and the outcome of that if it ended."""
         unfinished = self.by_segment.pop(outcome.name)
