@@ -1,11 +1,11 @@
 """The loop of every stage: optimiser, schedule, average of weights, checkpoints, log, resume.
 
-Whatever a step draws depends on (seed, step) alone, so a resumed run goes on as an unbroken one.
+Whatever a step draws depends on (seed, step) alone, so a resumed run goes on as an unbroken one,
+also with another number of processes.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -16,57 +16,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import CheckpointError
 from ..files.atomic import unfinished_file, whole_file
 from ..tiling.noise import derive_seed
+from .loop_settings import LoopSettings
+from .record.log import LOG_FILE, StepLog
+from .steps.draws import StepGenerator
+from .steps.optimizer import parameter_groups
+from .steps.precision import Precision, chosen_dtype
+from .steps.processes import agreed, gathered, is_sharded, leads, part_like, summed, whole
 
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
-LOG_FILE = "log.csv"
 
 
 @dataclass(frozen=True)
-class LoopSettings:
-    """Defaults are the paper's, where it states them."""
+class Pass:
+    """Losses of some samples of a step, `loss` among them, to be minimised.
 
-    steps: int
-    batch: int = 128  # over all processes
-    learning_rate: float = 5e-5
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.05
-    clip: float = 2.0
-    warmup_share: float = 0.02  # of the steps, from 0.5 % of the learning rate
-    flat_share: float = 0.3  # up to here the learning rate stays, then it falls linearly
-    final_rate: float = 0.01  # of the learning rate, at the last step
-    average: float = 0.0  # decay of the running average of weights that is kept; 0: none
-    autocast: bool = True  # matrix products in bf16
-    save_every_s: float = 300.0
-    seed: int = 0
+    weight: of the losses in the step's, for this process
+    share:  of the samples in the whole batch
+    """
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        done = step / self.steps
-        if done < self.warmup_share:
-            factor = 0.005 + 0.995 * done / self.warmup_share
-        elif done < self.flat_share:
-            factor = 1.0
-        else:
-            left = (1 - done) / (1 - self.flat_share)
-            factor = self.final_rate + (1 - self.final_rate) * left
-        return self.learning_rate * factor
+    losses: dict[str, Tensor]
+    weight: float = 1.0
+    share: float = 1.0
 
 
-StepFn = Callable[[int, torch.Generator], dict[str, Tensor]]
-"""Losses of one step, from its number and a generator of its own; `loss` is minimised."""
-
-
-def leads() -> bool:
-    """Whether this process writes files: the only one, or the first of several."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+StepFn = Callable[[int, StepGenerator], dict[str, Tensor] | Iterator[Pass]]
+"""Losses of one step, from its number and a generator of its own: of all samples at once, or of
+some after the other, where the gradient of each is taken before the next is computed."""
 
 
 class Loop:
@@ -89,24 +72,19 @@ class Loop:
         self.parameters = [p for part in parts for p in part.parameters()]
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        groups = self._groups(parts, list(rate_factors) or [1.0] * len(parts))
+        factors = list(rate_factors) or [1.0] * len(parts)
+        groups = parameter_groups(parts, factors, settings.weight_decay, settings.decay)
+        self.parts = parts
         self.rate_factors = [group.pop("factor") for group in groups]
+        device = self.parameters[0].device.type
         self.optimizer = torch.optim.AdamW(
             groups, lr=0.0, betas=settings.betas, fused=self.parameters[0].is_cuda
         )
+        dtype = chosen_dtype(settings.precision, settings.autocast, device)
+        self.precision = Precision(dtype, device)
         self.average = [p.detach().clone() for p in self.parameters] if settings.average else []
+        self.log = StepLog(folder, LOG_FILE) if leads() else None
         self.step = 0
-
-    def _groups(self, parts: list[nn.Module], factors: list[float]) -> list[dict[str, Any]]:
-        """Parts of the same rate together; weight decay for matrices only, as is usual."""
-        groups = []
-        for factor in dict.fromkeys(factors):
-            chosen = [part for part, own in zip(parts, factors, strict=True) if own == factor]
-            parameters = [p for part in chosen for p in part.parameters()]
-            for matrices, decay in ((True, self.settings.weight_decay), (False, 0.0)):
-                kept = [p for p in parameters if (p.ndim >= 2) == matrices]
-                groups.append({"params": kept, "weight_decay": decay, "factor": factor})
-        return groups
 
     def run(self, step: StepFn, until: int | None = None, deadline: float = math.inf) -> bool:
         """Goes on from where the state stands, to `until` or the last step, and saves there.
@@ -117,11 +95,11 @@ class Loop:
         end = min(until or self.settings.steps, self.settings.steps)
         saved = time.monotonic()
         bar = tqdm(total=self.settings.steps, initial=self.step, disable=not leads())
-        while self.step < end and time.monotonic() < deadline:
+        while self.step < end and agreed(time.monotonic() < deadline):
             losses = self._one(step)
             bar.update()
             bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
-            if time.monotonic() - saved > self.settings.save_every_s:
+            if agreed(time.monotonic() - saved > self.settings.save_every_s):
                 self.checkpoint()
                 saved = time.monotonic()
         bar.close()
@@ -129,52 +107,71 @@ class Loop:
         return self.step == self.settings.steps
 
     def _one(self, step: StepFn) -> dict[str, float]:
-        rank = distributed.get_rank() if distributed.is_initialized() else 0
-        generator = torch.Generator().manual_seed(
-            derive_seed(self.settings.seed, "step", self.step, rank)
-        )
+        generator = StepGenerator()
+        # The number of the process once stood last; of a single one it was 0.
+        generator.manual_seed(derive_seed(self.settings.seed, "step", self.step, 0))
         rate = self.settings.rate(self.step)
         for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
             group["lr"] = rate * factor
         self.optimizer.zero_grad(set_to_none=True)
-        device = self.parameters[0].device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.settings.autocast):
-            losses = step(self.step, generator)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-        self.optimizer.step()
+        passes = [
+            Pass({name: value.detach() for name, value in one.losses.items()}, share=one.share)
+            for one in self._passes(step, generator)
+        ]
+        norm = self.precision.update(self.optimizer, self.parameters, self.settings.clip)
         for kept, parameter in zip(self.average, self.parameters, strict=False):
             kept.lerp_(parameter.detach(), 1 - self.settings.average)
         self.step += 1
-        numbers = {name: float(value.detach()) for name, value in losses.items()}
-        if leads():
-            self._log({"step": self.step, **numbers, "norm": float(norm), "rate": rate})
+        numbers = _means(passes)
+        if self.log is not None:
+            self.log.add({"step": self.step, **numbers, "norm": float(norm), "rate": rate})
         return numbers
 
-    def _log(self, row: dict[str, float]) -> None:
-        path = self.folder / LOG_FILE
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+    def _passes(self, step: StepFn, generator: StepGenerator) -> Iterator[Pass]:
+        """Every pass of a step, when its gradient has been added up."""
+        with self.precision.autocast():
+            computed = step(self.step, generator)
+        passes = iter(computed) if not isinstance(computed, dict) else iter([Pass(computed)])
+        while True:
+            with self.precision.autocast():
+                one = next(passes, None)
+            if one is None:
+                return
+            loss = one.losses["loss"]
+            self.precision.backward(loss if one.weight == 1 else one.weight * loss)
+            yield one
 
     def checkpoint(self) -> None:
-        """Writes the state, whole or not at all, and the model with the averaged weights."""
-        if not leads():
-            return
+        """Writes the state, whole or not at all, and the model with the averaged weights.
+
+        Every process is to call it, for each may keep a part of the weights; the first one writes.
+        """
+        state = self._state()
+        path = self.folder / STATE_FILE
+        if leads():
+            with unfinished_file(self.folder) as part, whole_file(path, part):
+                torch.save(state, part)
+        del state
+        with self.averaged(), gathered(self.parts):
+            if leads():
+                self.save()
+
+    @torch.no_grad()
+    def _state(self) -> dict[str, Any]:
+        """All it takes to go on, whole, whatever the number of processes."""
+        optimizer = self.optimizer.state_dict()
+        moments = {
+            number: {name: _kept(value) for name, value in state.items()}
+            for number, state in optimizer["state"].items()
+        }
         state = {
             "step": self.step,
-            "parameters": [p.detach() for p in self.parameters],
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "parameters": [_kept(p) for p in self.parameters],
+            "average": [_kept(a) for a in self.average],
+            "optimizer": {**optimizer, "state": moments},
         }
-        path = self.folder / STATE_FILE
-        with unfinished_file(self.folder) as part, whole_file(path, part):
-            torch.save(state, part)
-        with self.averaged():
-            self.save()
+        scaler = self.precision.state()
+        return {**state, "scaler": scaler} if scaler else state
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -211,18 +208,40 @@ class Loop:
             )
         with torch.no_grad():
             for parameter, stored in zip(self.parameters, state["parameters"], strict=True):
-                parameter.copy_(stored)
+                parameter.copy_(part_like(stored, parameter))
             for kept, stored in zip(self.average, state["average"], strict=False):
-                kept.copy_(stored)
-        self.optimizer.load_state_dict(state["optimizer"])
+                kept.copy_(part_like(stored, kept))
+        self.optimizer.load_state_dict(self._parts_of(state["optimizer"]))
+        self.precision.resume(state.get("scaler", {}))
         self.step = state["step"]
-        self._cut_log()
+        if self.log is not None:
+            self.log.cut(self.step)
         logger.info("going on from step %d", self.step)
         return True
 
-    def _cut_log(self) -> None:
-        """Drops what an interrupted run logged after its last checkpoint."""
-        path = self.folder / LOG_FILE
-        if path.exists() and leads():
-            lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(lines[: self.step + 1]))
+    def _parts_of(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """Of a whole optimiser's state what this process keeps; numbered as its groups are."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moments = {
+            number: {
+                name: part_like(value, parameters[number]) if value.ndim else value
+                for name, value in state.items()
+            }
+            for number, state in optimizer["state"].items()
+        }
+        return {**optimizer, "state": moments}
+
+
+def _means(passes: Sequence[Pass]) -> dict[str, float]:
+    """Losses of the whole batch, from those of all passes of all processes."""
+    names = list(passes[0].losses)
+    means = [sum(one.share * float(one.losses[name]) for one in passes) for name in names]
+    return dict(zip(names, summed(means), strict=True))
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """A whole tensor, for the process that writes; in system memory where it was gathered."""
+    if not is_sharded([tensor]):
+        return tensor.detach()
+    full = whole(tensor)
+    return full.cpu() if leads() else full.new_empty(0)

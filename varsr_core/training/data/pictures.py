@@ -9,9 +9,9 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import InputError
 from ...images.resize import resize as resize_clamped
 from ...tiling.noise import derive_seed
+from .crops import Crop, RandomCrop
 from .degradation import PUBLISHED, RESIZE_MODES, DegradationSettings, degrade, resize
 
 if TYPE_CHECKING:
+    from .paired_folders import PairedFolders
     from .pairs import PairFolder
+    from .stream import PictureStream, StreamClasses, StreamPairs
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class PictureFolder(Dataset[Sample]):
     zoom:             smallest factor by which a larger crop is shrunk at random; 1 for never
     cache:            keeps all pictures decoded (3 bytes a pixel); forked workers share them
     rank, world_size: takes every world_size-th picture, starting at the rank-th
+    crop:             in place of a random crop by flips, rotations and zoom
 
     A key is an index, or (seed, epoch, index). Opens every file once, when made, to read its size;
     files that cannot be read, then or later, are logged and passed over.
@@ -81,6 +85,7 @@ class PictureFolder(Dataset[Sample]):
         cache: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        crop: Crop | None = None,
     ) -> None:
         if negative_share > 0 and size % settings.scale:
             raise InputError(
@@ -88,7 +93,8 @@ class PictureFolder(Dataset[Sample]):
                 "choose a multiple of it"
             )
         self.size, self.negative_share, self.settings = size, negative_share, settings
-        self.flips, self.rotations, self.zoom = flips, rotations, zoom
+        self.zoom = zoom
+        self.crop = crop or RandomCrop(size, flips, rotations, zoom)
         self.rank, self.world_size = rank, world_size
         found = [(path, HIGH_QUALITY) for path in find_pictures(high)]
         found += [(path, LOW_QUALITY) for path in find_pictures(low)]
@@ -108,7 +114,7 @@ class PictureFolder(Dataset[Sample]):
                 logger.debug("%s: %s", path, error)
                 broken += 1
                 continue
-            if min(sides) < self.size:
+            if not self.crop.fits(*sides):
                 small += 1
                 continue
             files.append((path, quality))
@@ -141,16 +147,12 @@ class PictureFolder(Dataset[Sample]):
         number = self.rank + self.world_size * index  # among the pictures of all processes
         generator = torch.Generator().manual_seed(derive_seed(seed, "sample", epoch, number))
         pixels, quality = self._read(index)
-        picture = self._turn(self._crop(pixels, generator), generator)
-        wanted = torch.rand((), generator=generator).item() < self.negative_share
-        if wanted and quality == HIGH_QUALITY:
-            picture = make_negative(picture[None], self.settings, generator)[0]
-            quality = LOW_QUALITY
-        return Sample(picture, quality)
+        sample = Sample(self.crop(pixels, quality == LOW_QUALITY, generator), quality)
+        return spoil(sample, self.negative_share, self.settings, generator)
 
     def _read(self, index: int) -> tuple[np.ndarray, int]:
         """Pixels and class of a picture, or of the next one that can be read."""
-        for candidate in (*range(index, len(self)), *range(index)):
+        for candidate in chain(range(index, len(self)), range(index)):
             path, quality = self.files[candidate]
             if self.cached:
                 return self.cached[candidate], quality
@@ -163,27 +165,15 @@ class PictureFolder(Dataset[Sample]):
                 logger.warning("%s cannot be read and is passed over: %s", path, error)
         raise InputError(f"none of {len(self)} pictures can be read any more")
 
-    def _crop(self, pixels: np.ndarray, generator: torch.Generator) -> Tensor:
-        """(H, W, 3) uint8 -> (3, S, S) float32 in [0, 1]."""
-        side = self.size
-        if self.zoom < 1:
-            factor = 1 - (1 - self.zoom) * torch.rand((), generator=generator).item()
-            side = min(round(side / factor), *pixels.shape[:2])
-        top, left = (
-            int(torch.randint(length - side + 1, (), generator=generator))
-            for length in pixels.shape[:2]
-        )
-        crop = torch.from_numpy(pixels[top : top + side, left : left + side].copy())
-        crop = crop.permute(2, 0, 1).float().div(255)
-        return crop if side == self.size else resize_clamped(crop[None], self.size, self.size)[0]
 
-    def _turn(self, picture: Tensor, generator: torch.Generator) -> Tensor:
-        flip, turns = torch.randint(4, (2,), generator=generator).tolist()
-        if self.flips and flip % 2:
-            picture = picture.flip(2)
-        if self.rotations:
-            picture = picture.rot90(turns, (1, 2))
-        return picture.contiguous()
+def spoil(
+    sample: Sample, share: float, settings: DegradationSettings, generator: torch.Generator
+) -> Sample:
+    """A share of the good pictures becomes bad ones by make_negative."""
+    wanted = torch.rand((), generator=generator).item() < share
+    if wanted and sample.quality == HIGH_QUALITY:
+        return Sample(make_negative(sample.picture[None], settings, generator)[0], LOW_QUALITY)
+    return sample
 
 
 def find_pictures(sources: Sequence[str | Path]) -> list[Path]:
@@ -210,7 +200,12 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 def load_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, turned upright."""
-    with Image.open(path, formats=READABLE) as image:
+    return decode_picture(path)
+
+
+def decode_picture(source: Path | IO[bytes]) -> np.ndarray:
+    """The same from a file that is open, or from memory."""
+    with Image.open(source, formats=READABLE) as image:
         _refuse_deep(image)
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
@@ -245,31 +240,49 @@ def make_pair(
 
 
 def batches(
-    dataset: PictureFolder | PairFolder,
+    dataset: PictureFolder
+    | PairFolder
+    | PairedFolders
+    | PictureStream
+    | StreamPairs
+    | StreamClasses,
     batch_size: int,
     seed: int,
     start_step: int = 0,
     workers: int = 0,
+    share: range | None = None,
+    ordered: bool = False,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Samples or pairs, collated, from the start_step-th batch on, without end.
 
     The n-th batch depends on (seed, n) alone. Every picture comes once an epoch; a batch may reach
     from one epoch into the next.
+
+    share:   which samples of every batch are wanted; None for all
+    ordered: the dataset shuffles by itself, as a PictureStream does
     """
-    keys = _batch_keys(len(dataset), batch_size, seed, start_step)
+    share = share or range(batch_size)
+    keys = _batch_keys(len(dataset), batch_size, seed, start_step, share, ordered)
     # A generator of its own, for otherwise the loader draws from the process-wide one.
     generator = torch.Generator().manual_seed(derive_seed(seed, "loader"))
     return iter(DataLoader(dataset, batch_sampler=keys, num_workers=workers, generator=generator))
 
 
-def _batch_keys(length: int, batch_size: int, seed: int, start_step: int) -> Iterator[list[Key]]:
+def _batch_keys(
+    length: int,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    share: range,
+    ordered: bool,
+) -> Iterator[list[Key]]:
     shuffled, order = -1, []
     for step in count(start_step):
         keys = []
-        for number in range(step * batch_size, (step + 1) * batch_size):
+        for number in (step * batch_size + place for place in share):
             epoch, index = divmod(number, length)
-            if epoch != shuffled:
+            if epoch != shuffled and not ordered:
                 generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
                 shuffled, order = epoch, torch.randperm(length, generator=generator).tolist()
-            keys.append((seed, epoch, order[index]))
+            keys.append((seed, epoch, index if ordered else order[index]))
         yield keys

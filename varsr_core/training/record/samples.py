@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..tiling.noise import TileSeed
-from ..tiling.restorer import restore
-from ..varsr.model import VARSR
-from ..varsr.restorer import VARSRRestorer
-from ..varsr.sampling import RefineSettings, SampleSettings
+from ...tiling.noise import TileSeed
+from ...tiling.restorer import restore
+from ...varsr.model import VARSR
+from ...varsr.restorer import VARSRRestorer
+from ...varsr.sampling import RefineSettings, SampleSettings
+from ...varsr.weights import build_model
+from ..starting.modulation import folded_weights
 
 MAX_SAMPLES = 4
 
@@ -31,3 +33,8 @@ def save_samples(model: VARSR, lq: Tensor, target: Tensor, path: Path) -> None:
     columns = torch.cat((lq, unrefined, refined, target), dim=3)
     sheet = columns.permute(0, 2, 3, 1).flatten(0, 1)
     Image.fromarray(sheet.mul(255).round().byte().cpu().numpy()).save(path)
+
+
+def lone_model(model: VARSR) -> VARSR:
+    """A copy with weights of its own, for one process to run while several share the other out."""
+    return build_model({name: tensor.clone() for name, tensor in folded_weights(model).items()})

@@ -1,0 +1,1 @@
+"""What one step of training takes: passes, precision, processes, what is drawn."""
