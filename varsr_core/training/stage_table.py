@@ -1,4 +1,4 @@
-"""The stages of a training run, in their order: `STAGES` reads from top to bottom as a recipe."""
+"""The stages of a run that trains VARSR: `STAGES` reads from top to bottom as a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
-from ..varsr.model import VARSR
 from .closed_form import Starts
 from .config import TrainingConfig
 from .data.loading import TrainingData
@@ -19,10 +18,12 @@ from .loop import LoopSettings
 from .losses.picture import Features
 from .stages.decoder import DecoderLoss, PrefixDecoderLoss
 from .stages.encoded_target import EncodedPair, encode_target
-from .stages.loss import StageLoss
+from .stages.loss import Loss
 from .stages.prefix import PrefixLoss
 from .stages.restorer import ISRLoss, PretrainingLoss
 from .stages.tokenizer import TokenizerLoss, revive_codes
+from .starting.sources import Sources
+from .steps.processes import of_all_processes
 
 REVIVE_EVERY = 100  # steps between looks for dead codes
 REVIVE_UNTIL = 0.5  # of the tokenizer's steps; codes are left to settle after that
@@ -35,15 +36,20 @@ SOLVED_RATE = 0.1  # of the learning rate, for parts whose first weights were so
 class Context:
     """What the rows of the table draw on.
 
+    model:    a VARSR, or what else config.model names
     features: of a perceptual loss (see losses/picture.py), or None
     starts:   of first weights, as far as this model is to get them in closed form
+    own:      settings that only this kind of model has, see TrainedKind
+    sources:  files that the user named beside the pictures
     """
 
-    model: VARSR
+    model: Any
     config: TrainingConfig
     data: TrainingData
     features: Features | None
     starts: Starts
+    own: Any = None
+    sources: Sources = Sources()
 
     @property
     def closed_form(self) -> bool:
@@ -66,7 +72,7 @@ class Stage:
     """
 
     name: str
-    loss: Callable[[Context], StageLoss[Any]]
+    loss: Callable[[Context], Loss[Any]]
     data: Callable[[TrainingData, LoopSettings, int], Iterator[Any]]
     closed_form: bool = False
     first_weights: Callable[[Context, LoopSettings, Any], None] | None = None
@@ -78,7 +84,7 @@ class Stage:
 def solve_tokenizer(context: Context, settings: LoopSettings, loss: TokenizerLoss) -> None:
     """Encoder and decoder in closed form, from the pictures of the first steps."""
     if context.starts.tokenizer is not None:
-        batches = context.data.pictures(settings, 0)
+        batches = context.data.undivided().pictures(settings, 0)
         pictures = torch.cat([next(batches).pictures for _ in range(START_BATCHES)])
         context.starts.tokenizer(context.model, pictures, loss.settings.deviation)
 
@@ -95,10 +101,10 @@ def solve_prefix(context: Context, settings: LoopSettings, loss: PrefixLoss) -> 
 
 def solve_restorer(context: Context, settings: LoopSettings, loss: ISRLoss) -> None:
     """All but the refiner in closed form; the prefix encoder only if it had no stage of its own."""
-    if context.starts.prefix is None or context.starts.restorer is None:
+    if context.starts.restorer is None:
         return
     pairs = _first_pairs(context, settings, loss.inputs)
-    if context.config.prefix is None:
+    if context.config.prefix is None and context.starts.prefix is not None:
         context.starts.prefix(context.model, pairs)
     context.starts.restorer(context.model, pairs)
 
@@ -111,7 +117,7 @@ def _first_pairs(
     Nine in ten are good; one guess for both classes would be too wide for the one and too sure for
     the other.
     """
-    batches, pairs = context.data.good_pairs(settings, 0), []
+    batches, pairs = context.data.undivided().good_pairs(settings, 0), []
     while sum(len(pair.classes) for pair in pairs) < START_PAIRS:
         pairs.append(encode(next(batches)))
     return pairs
@@ -122,8 +128,8 @@ def revive_dead_codes(
 ) -> None:
     """Now and then in the tokenizer's first half, the same codes in all processes."""
     if step % REVIVE_EVERY == 0 and step < REVIVE_UNTIL * settings.steps:
-        revive_codes(context.model, batch.pictures, rng)
-        if distributed.is_initialized():  # each process saw other pictures
+        revive_codes(context.model, of_all_processes(batch.pictures), rng)
+        if distributed.is_initialized():  # to the last bit
             distributed.broadcast(context.model.quantizer.codebook.weight.data, 0)
 
 
@@ -138,7 +144,9 @@ def slow_but_for_refiner(context: Context, trained: list[nn.Module]) -> list[flo
 def isr_loss(context: Context) -> ISRLoss:
     """Targets lack what cannot be seen only where the restorer starts in closed form."""
     unseen = context.config.unseen if context.closed_form else 1.0
-    return ISRLoss(context.model, context.config.diffusion_weight, unseen)
+    config = context.config
+    blocks = config.blocks
+    return ISRLoss(context.model, config.diffusion_weight, unseen, config.isr_losses, blocks)
 
 
 STAGES = (
@@ -151,7 +159,7 @@ STAGES = (
     ),
     Stage(
         name="pretraining",
-        loss=lambda c: PretrainingLoss(c.model, c.config.diffusion_weight),
+        loss=lambda c: PretrainingLoss(c.model, c.config.diffusion_weight, blocks=c.config.blocks),
         data=TrainingData.pairs,
     ),
     Stage(

@@ -7,7 +7,7 @@ from helpers.paths import NANO
 from tools.random_checkpoint import RELEASED
 from varsr_core.training.closed_form.restorer import restorer_fits
 from varsr_core.training.config import read_config
-from varsr_core.training.new_model import config_from_json
+from varsr_core.training.starting.new_model import config_from_json
 
 TIGHT = {
     "tokenizer": {"latent_channels": 8},

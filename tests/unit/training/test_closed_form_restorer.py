@@ -15,7 +15,7 @@ from varsr_core.training.closed_form.prefix import prefix_start
 from varsr_core.training.closed_form.restorer import PARTS, UNSURE, restorer_start
 from varsr_core.training.closed_form.stream_layout import MARK, StreamLayout
 from varsr_core.training.stages.restorer import ISRLoss
-from varsr_core.training.teacher_forcing import all_hidden
+from varsr_core.training.steps.teacher_forcing import all_hidden
 
 
 @lru_cache

@@ -8,8 +8,8 @@ from PIL import Image
 from helpers.paths import KITTEN
 from helpers.training import SIZES, decibels
 from varsr_core.training.closed_form.tokenizer import linear_start, tokenizer_fits
-from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.stages.tokenizer import TokenizerSettings
+from varsr_core.training.starting.new_model import config_from_json, new_model
 from varsr_core.varsr.config import TokenizerConfig
 
 DEVIATION = TokenizerSettings.deviation

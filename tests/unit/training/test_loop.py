@@ -11,10 +11,10 @@ from helpers.training import SIZES
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.errors import CheckpointError
 from varsr_core.training.loop import LOG_FILE, STATE_FILE, Loop, LoopSettings
-from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.stages.encoded_target import encode_target
 from varsr_core.training.stages.restorer import ISRLoss
 from varsr_core.training.stages.tokenizer import TokenizerLoss, TokenizerSettings, revive_codes
+from varsr_core.training.starting.new_model import config_from_json, new_model
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 
@@ -44,6 +44,22 @@ def tokenizer_loop(folder, settings=FAST, seed=0, **tokenizer):
 def logged(folder, column="loss"):
     with (folder / LOG_FILE).open() as file:
         return [float(row[column]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("fast", [set(), {torch.bfloat16}])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_bf16_only_where_the_cpu_has_it(tmp_path, monkeypatch, fast, wanted):
+    monkeypatch.setattr("varsr_core.training.steps.precision.fast_on_cpu", lambda: fast)
+    weight = torch.nn.Linear(2, 2)
+    settings = dataclasses.replace(FAST, steps=1, autocast=wanted)
+    seen = []
+
+    def step(number, generator):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return {"loss": weight(torch.ones(2)).float().sum()}
+
+    Loop([weight], settings, tmp_path, save=lambda: None).run(step)
+    assert seen == [wanted and bool(fast)]
 
 
 def test_resumed_run_has_the_losses_and_weights_of_an_unbroken_one(tmp_path):

@@ -11,8 +11,8 @@ from helpers.closed_form import roomy_sizes
 from helpers.training import settings
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.training.config import TrainingConfig
-from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.run import Training
+from varsr_core.training.starting.new_model import config_from_json, new_model
 from varsr_core.varsr.family import VARSR_FAMILY
 from varsr_core.varsr.weights import sized_weights
 

@@ -6,14 +6,13 @@ from PIL import Image
 
 from helpers import models
 from helpers.closed_form import roomy_sizes
-from helpers.training import losses, pictures, settings, trained
+from helpers.training import broken_off, losses, pictures, settings, trained
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.training import closed_form, stage_table
 from varsr_core.training.config import TrainingConfig
-from varsr_core.training.loop import Loop
-from varsr_core.training.new_model import config_from_json
 from varsr_core.training.run import MODEL_FILE, Training
 from varsr_core.training.stages.decoder import DecoderSettings
+from varsr_core.training.starting.new_model import config_from_json
 from varsr_core.upscaling import upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 
@@ -90,29 +89,14 @@ def test_all_stages_run_and_the_saved_model_restores(folder, tmp_path, solved):
 def test_run_broken_in_a_stage_ends_like_an_unbroken_one(
     folder,
     tmp_path,
-    monkeypatch,
     solved,
     broken,
 ):
     run(config(), tmp_path / "whole", folder)
     expected = list(solved)
-
-    class Stopped(Exception):
-        pass
-
-    original = Loop.run
-
-    def stopping(loop, step, **given):
-        if loop.folder.name != broken:
-            return original(loop, step, **given)
-        original(loop, step, until=2)
-        raise Stopped
-
     solved.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "run", stopping)
-        with pytest.raises(Stopped):
-            run(config(), tmp_path / "broken", folder)
+    with broken_off(broken):
+        run(config(), tmp_path / "broken", folder)
     run(config(), tmp_path / "broken", folder)
     assert solved == expected, "nothing is solved for twice"
     for stage in STAGES:
@@ -126,7 +110,8 @@ def test_decoder_stage_has_the_losses_that_are_configured_and_shows_samples(fold
     shown, found = [], []
 
     def features(picture):
-        shown.append(picture)
+        if picture.device.type != "meta":  # where only memory is counted
+            shown.append(picture)
         return [picture]
 
     for number, weight in enumerate((0.0, 3.0)):

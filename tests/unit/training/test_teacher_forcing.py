@@ -5,7 +5,7 @@ import torch
 from helpers import models
 from helpers.each import each
 from varsr_core.nn.schedule import ScaleSchedule
-from varsr_core.training.teacher_forcing import AllScales, all_hidden
+from varsr_core.training.steps.teacher_forcing import AllScales, all_hidden
 from varsr_core.varsr.sampling import SampleSettings, sample_scale, start_sampling
 from varsr_core.varsr.weights import build_model, convert
 

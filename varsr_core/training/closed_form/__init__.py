@@ -39,6 +39,6 @@ def closed_form_starts(config: VARSRConfig) -> Starts:
     starts = Starts()
     if tokenizer_fits(config.tokenizer):
         starts = starts._replace(tokenizer=linear_start)
-    if restorer_fits(config):
+    if not config.transformer.class_to_image and restorer_fits(config):
         starts = starts._replace(prefix=prefix_start, restorer=restorer_start)
     return starts

@@ -20,7 +20,7 @@ from ...nn.least_squares import LeastSquares
 from ...varsr.model import VARSR
 from ...varsr.transformer import Block
 from ..stages.encoded_target import EncodedPair
-from ..teacher_forcing import all_hidden
+from ..steps.teacher_forcing import all_hidden
 from .stream_layout import MARK, StreamLayout
 
 GATE = 24.0  # how far below zero a closed gelu is held, in deviations of what it carries

@@ -23,3 +23,11 @@ def clear_rows(layer: nn.Conv2d | nn.Linear, count: int) -> None:
     """The first `count` outputs of a layer become zero."""
     layer.weight[:count] = 0
     bias_of(layer)[:count] = 0
+
+
+def pass_through(layer: nn.Conv2d, channels: int) -> None:
+    """The first channels go through unchanged; the others stay as they were drawn."""
+    clear_rows(layer, channels)
+    middle = layer.kernel_size[0] // 2
+    for k in range(channels):
+        layer.weight[k, k, middle, middle] = 1

@@ -22,7 +22,7 @@ from ...nn.autoencoder import ResidualBlock, SpatialAttention
 from ...nn.least_squares import LeastSquares
 from ...varsr.config import TokenizerConfig
 from ...varsr.model import VARSR
-from .layers import bias_of, clear_rows, convolution
+from .layers import bias_of, clear_rows, convolution, pass_through
 
 SPIKE = 8.0  # deviation that the constants give to a group, in deviations of a feature
 EQUALIZED = 0.3  # power of its own deviation by which a component is divided, none to whole
@@ -61,7 +61,7 @@ def linear_start(model: VARSR, pictures: Tensor, deviation: float) -> None:
         elif isinstance(module, SpatialAttention):
             _zero(module.projection)
     for layer in (model.pre_quantizer, model.post_quantizer, *model.quantizer.phi):
-        _pass(layer, tokenizer.latent_channels)
+        pass_through(layer, tokenizer.latent_channels)
     pyramid = [pictures * 2 - 1]
     for _ in tokenizer.widths[1:]:
         pyramid.append(F.pixel_unshuffle(pyramid[-1], 2))
@@ -83,10 +83,10 @@ def _set_encoder(model: VARSR, basis: Tensor, scales: Tensor) -> None:
     """basis: (channels of a block, C), its products of unit size; scales: (C,) of the latent."""
     encoder = model.encoder
     channels = RGB
-    _pass(encoder.conv_in, RGB)
+    pass_through(encoder.conv_in, RGB)
     for i, level in enumerate(encoder.down[:-1]):
         if i > 0:
-            _pass(convolution(level.blocks[0].shortcut), channels)
+            pass_through(convolution(level.blocks[0].shortcut), channels)
         unfold = torch.eye(4 * channels, device=basis.device).reshape(4 * channels, channels, 2, 2)
         if i == len(encoder.down) - 2:
             unfold = torch.einsum("bk,bcyx->kcyx", basis, unfold)
@@ -101,11 +101,11 @@ def _set_encoder(model: VARSR, basis: Tensor, scales: Tensor) -> None:
 def _set_decoder(model: VARSR, latent: Tensor, pyramid: list[Tensor]) -> None:
     """latent: (N, C, h, w); pyramid: blocks it stands for, from RGB to the latent's size."""
     decoder, x = model.decoder, latent
-    _pass(decoder.conv_in, x.shape[1])
+    pass_through(decoder.conv_in, x.shape[1])
     for i in reversed(range(1, len(decoder.up))):
         level = decoder.up[i]
         if i < len(decoder.up) - 1:
-            _pass(convolution(level.blocks[0].shortcut), x.shape[1])
+            pass_through(convolution(level.blocks[0].shortcut), x.shape[1])
         x = F.interpolate(x, scale_factor=2, mode="nearest")
         weight, bias = _fit(x, pyramid[i - 1])
         wanted, given = weight.shape[:2]
@@ -162,14 +162,6 @@ def _gather(layer: nn.Conv2d, norm: nn.GroupNorm, scales: Tensor) -> None:
     for k, first in enumerate(pairs):
         layer.weight[k, first, 1, 1] = scales[k]
         layer.weight[k, first + 1, 1, 1] = -scales[k]
-
-
-def _pass(layer: nn.Conv2d, channels: int) -> None:
-    """The first channels go through unchanged; the others stay as they were drawn."""
-    clear_rows(layer, channels)
-    middle = layer.kernel_size[0] // 2
-    for k in range(channels):
-        layer.weight[k, k, middle, middle] = 1
 
 
 def _zero(layer: nn.Conv2d) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...varsr.refiner import DIFFUSION_STEPS, DDPMStep, Refiner, ddpm_steps
+from ..steps.draws import draw_rows, rows_of
 
 REPEATS = 4  # timesteps drawn for each target
 HALF_BIN = 1 / 255  # half the width of a data bin, for the likelihood of the last step
@@ -43,16 +44,26 @@ def diffusion_loss(
     target: Tensor,
     tables: DiffusionTables,
     generator: torch.Generator,
+    pictures: int = 1,
 ) -> Tensor:
     """Mean squared error of the noise plus the variational bound in bits; a scalar.
 
     condition: (M, D) normed condition
     target:    (M, C) residual divided by its scale, about [-1, 1]
     generator: on the CPU; draws timesteps and noise
+    pictures:  that the targets belong to, each with as many, one after the other
     """
-    count = len(target) * REPEATS
-    timesteps = torch.randint(DIFFUSION_STEPS, (count,), generator=generator).to(target.device)
-    noise = torch.randn(count, target.shape[1], generator=generator).to(target.device)
+    rows = rows_of(generator, pictures)
+    each, channels = len(target) // pictures, target.shape[1]
+
+    def draw_timesteps(count: int) -> Tensor:
+        return torch.randint(DIFFUSION_STEPS, (REPEATS, count, each), generator=generator)
+
+    def draw_noise(count: int) -> Tensor:
+        return torch.randn(REPEATS, count, each, channels, generator=generator)
+
+    timesteps = draw_rows(generator, rows, draw_timesteps, dim=1).flatten().to(target.device)
+    noise = draw_rows(generator, rows, draw_noise, dim=1).flatten(0, 2).to(target.device)
     x0 = target.repeat(REPEATS, 1)
     # x0 = a x_t - b eps, solved for x_t.
     b = tables.at("x0_from_eps", timesteps)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...runtime.precision import without_autocast
 from ...tiling.noise import TileSeed
 from ...varsr.model import VARSR
 from ...varsr.restorer import VARSRRestorer
@@ -27,6 +28,7 @@ from ...varsr.sampling import RefineSettings, SampleSettings
 from ..data.pairs import PairBatch
 from ..losses.discriminator import Discriminator, adversarial_losses
 from ..losses.picture import Features, feature_loss, picture_loss, pyramid_loss
+from ..steps.draws import Rows, draw_rows, rows_of
 from .loss import StageLoss
 from .prefix import estimate_error, estimated_latent
 
@@ -103,33 +105,50 @@ class DecoderLoss(StageLoss[PairBatch]):
 
     def _latents(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
         """Of the first pictures their own, of the others from the low-quality picture."""
-        own = self._own_count(lq)
+        own, others = self._shares(len(lq), generator)
         parts = []
-        if own > 0:
-            parts.append(self._own(target[:own], generator))
-        if own < len(lq):
-            parts.append(self._restored(lq[own:], generator))
+        # Drawn for the whole batch, also where this pass has none of its samples.
+        if own.whole > 0:
+            parts.append(self._own(target[: own.count], own, generator))
+        if others.whole > 0:
+            parts.append(self._restored(lq[own.count :], others, generator))
         return torch.cat(parts)
 
-    def _own_count(self, lq: Tensor) -> int:
-        return round(self.settings.own_share * len(lq))
+    def _shares(self, count: int, generator: torch.Generator) -> tuple[Rows, Rows]:
+        """Of the first samples of the batch, decoded from their own latents, and of the others."""
+        rows = rows_of(generator, count)
+        own = round(self.settings.own_share * rows.whole)
+        return rows.of(0, own), rows.of(own, rows.whole - own)
 
     @torch.no_grad()
-    def _own(self, target: Tensor, generator: torch.Generator) -> Tensor:
+    def _own(self, target: Tensor, rows: Rows, generator: torch.Generator) -> Tensor:
         """Latents (N, C, S, S) of good pictures, at random quantized or not."""
-        with torch.autocast(target.device.type, enabled=False):  # codes are found in float32
+        drawn = draw_rows(generator, rows, lambda n: torch.rand(n, generator=generator))
+        if rows.count == 0:
+            return self._no_latents(target)
+        with without_autocast(target.device):  # codes are found in float32
             latent = self.model.encode_latent(target)
             _, totals, _ = self.model.quantizer.encode(latent)
-        quantized = torch.rand(len(target), generator=generator) < 0.5
+        quantized = drawn < 0.5
         return torch.where(quantized.to(latent.device)[:, None, None, None], totals[-1], latent)
 
+    def _no_latents(self, like: Tensor) -> Tensor:
+        """(0, C, S, S)"""
+        side = self.model.config.schedule.final_side
+        return like.new_zeros(0, self.model.config.tokenizer.latent_channels, side, side)
+
     @torch.no_grad()
-    def _restored(self, lq: Tensor, generator: torch.Generator) -> Tensor:
+    def _restored(self, lq: Tensor, rows: Rows, generator: torch.Generator) -> Tensor:
         """Latents (N, C, S, S) that the restorer makes, the refiner's residual included."""
-        drawn = torch.randint(2**31, (len(lq),), generator=generator).tolist()
-        seeds = [TileSeed(seed, seed) for seed in drawn]  # other noise for every picture and step
+        drawn = draw_rows(
+            generator, rows, lambda n: torch.randint(2**31, (n,), generator=generator)
+        )
+        if rows.count == 0:
+            return self._no_latents(lq)
+        # Other noise for every picture and step.
+        seeds = [TileSeed(seed, seed) for seed in drawn.tolist()]
         guidance = self.settings.guidance
-        with torch.autocast(lq.device.type, enabled=False):
+        with without_autocast(lq.device):
             restorer = VARSRRestorer(
                 self.model, SampleSettings(guidance=guidance), RefineSettings(guidance=guidance)
             )
@@ -148,7 +167,7 @@ class PrefixDecoderLoss(DecoderLoss):
     def forward(self, lq: Tensor, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         latents = self._latents(lq, target, generator)
         losses = self._losses(latents, target)
-        own = self._own_count(lq)
+        own = self._shares(len(lq), generator)[0].count
         if own == len(lq):
             return losses
         with torch.no_grad():
@@ -156,5 +175,7 @@ class PrefixDecoderLoss(DecoderLoss):
         error = estimate_error(latents[own:], latent.float())
         return {**losses, "loss": losses["loss"] + ESTIMATE_WEIGHT * error, "error": error}
 
-    def _restored(self, lq: Tensor, generator: torch.Generator) -> Tensor:
+    def _restored(self, lq: Tensor, rows: Rows, generator: torch.Generator) -> Tensor:
+        if rows.count == 0:
+            return self._no_latents(lq)
         return estimated_latent(self.model, self.model.encode_prefix(lq))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...runtime.precision import without_autocast
 from ...varsr.model import VARSR
 
 
@@ -51,6 +52,6 @@ def encode_target(model: VARSR, target: Tensor) -> EncodedTarget:
 @torch.no_grad()
 def encode_latent(model: VARSR, latent: Tensor) -> EncodedTarget:
     """latent: (N, C, S, S) float32."""
-    with torch.autocast(latent.device.type, enabled=False):  # nearest codes are found in float32
+    with without_autocast(latent.device):  # nearest codes are found in float32
         ids, latents, rest = model.quantizer.encode(latent)
     return EncodedTarget(torch.cat(ids, dim=1), torch.stack(latents, dim=1), rest)

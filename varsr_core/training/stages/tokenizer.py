@@ -13,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...runtime.precision import without_autocast
 from ...varsr.model import VARSR
+from ...varsr.quantizer import Quantizer
 from ..data.pictures import PictureBatch
 from ..losses.picture import Features, picture_loss
+from ..steps.draws import draw_rows, rows_of
 from .loss import StageLoss
 
 
@@ -56,7 +59,7 @@ class TokenizerLoss(StageLoss[PictureBatch]):
     def forward(self, pictures: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """pictures: (N, 3, H, W) in [0, 1]; returns scalars, `loss` the weighted sum."""
         latent = self.model.encode_latent(pictures)
-        with torch.autocast(latent.device.type, enabled=False):  # codes are found in float32
+        with without_autocast(latent.device):  # codes are found in float32
             totals, codebook = quantize(self.model, latent, self.settings.commitment)
         decoded = self.model.decode_unclamped(self._choose(latent, totals, generator))
         pixels, perceptual = picture_loss(decoded, pictures, self.features)
@@ -72,9 +75,10 @@ class TokenizerLoss(StageLoss[PictureBatch]):
 
     def _choose(self, latent: Tensor, totals: list[Tensor], generator: torch.Generator) -> Tensor:
         """For each picture, the latent its decoder gets."""
-        draws = torch.rand(len(latent), 2, generator=generator).tolist()
+        rows = rows_of(generator, len(latent))
+        draws = draw_rows(generator, rows, lambda n: torch.rand(n, 2, generator=generator))
         chosen = []
-        for i, (kind, depth) in enumerate(draws):
+        for i, (kind, depth) in enumerate(draws.tolist()):
             if kind < self.settings.continuous_share:
                 chosen.append(latent[i])
             elif kind < self.settings.continuous_share + self.settings.dropped_share:
@@ -106,8 +110,8 @@ def revive_codes(model: VARSR, pictures: Tensor, generator: torch.Generator) -> 
     Returns how many were moved. Called now and then early in training, when codes die.
     """
     latent = model.encode_latent(pictures)
-    with torch.autocast(latent.device.type, enabled=False):  # codes are found in float32
-        used, tokens = _assign(model, latent)
+    with without_autocast(latent.device):  # codes are found in float32
+        used, tokens, _ = assign(model.quantizer, latent)
     codebook = model.quantizer.codebook
     dead = (used.bincount(minlength=codebook.num_embeddings) == 0).nonzero().flatten()
     pick = torch.randint(len(tokens), (len(dead),), generator=generator).to(dead.device)
@@ -115,12 +119,16 @@ def revive_codes(model: VARSR, pictures: Tensor, generator: torch.Generator) -> 
     return len(dead)
 
 
-def _assign(model: VARSR, latent: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids of all scales' tokens, and the tokens before they were quantized: (M,), (M, C)."""
-    quantizer, rest = model.quantizer, latent
+def assign(quantizer: Quantizer, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids of all scales' tokens, the tokens before they were quantized, and what no token says.
+
+    latent:  (N, C, S, S) float32
+    returns  (M,) int64, (M, C), (N, C, S, S)
+    """
+    rest = latent
     ids, tokens = [], []
-    for scale in range(model.config.schedule.num_scales):
+    for scale in range(quantizer.schedule.num_scales):
         tokens.append(quantizer.downsample(rest, scale))
         ids.append(quantizer.nearest(tokens[-1]))
         rest = rest - quantizer.residual(ids[-1], scale)
-    return torch.cat(ids, dim=1).flatten(), torch.cat(tokens, dim=1).flatten(0, 1)
+    return torch.cat(ids, dim=1).flatten(), torch.cat(tokens, dim=1).flatten(0, 1), rest

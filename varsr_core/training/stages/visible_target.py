@@ -24,14 +24,16 @@ class VisibleTarget:
 
     def __init__(self, model: VARSR, unseen: float) -> None:
         self.model, self.unseen = model, unseen
-        self.prefix_encoder = copy.deepcopy(model.prefix_encoder).requires_grad_(False)
+        self.prefix_encoder = None  # unless there is an estimate to make
+        if unseen < 1:
+            self.prefix_encoder = copy.deepcopy(model.prefix_encoder).requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, lq: Tensor, target: Tensor, classes: Tensor) -> EncodedTarget:
         """lq, target: (N, 3, tile, tile) in [0, 1]; classes: (N,), 0 for good."""
         model = self.model
         latent = model.encode_latent(target).float()
-        if self.unseen < 1:
+        if self.prefix_encoder is not None:
             estimate = estimated_latent(model, self.prefix_encoder(to_network(lq, model.dtype)))
             good = (classes == 0)[:, None, None, None]
             latent = torch.where(good, torch.lerp(estimate, latent, self.unseen), latent)

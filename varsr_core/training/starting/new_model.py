@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..nn.schedule import ScaleSchedule
-from ..varsr.config import RefinerConfig, TokenizerConfig, TransformerConfig, VARSRConfig
-from ..varsr.model import VARSR
+from ...nn.schedule import ScaleSchedule
+from ...varsr.config import RefinerConfig, TokenizerConfig, TransformerConfig, VARSRConfig
+from ...varsr.model import VARSR
+from ...varsr.transformer import ClassModulation
 
 TOKEN_DEVIATION = 0.02  # of embeddings, as in the transformers this one descends from
 QUERY_SCALE = 4.0
@@ -54,9 +55,8 @@ def _init_transformer(model: VARSR) -> None:
         nn.init.normal_(table.weight, std=TOKEN_DEVIATION)
     branch = TOKEN_DEVIATION / math.sqrt(2 * len(transformer.blocks))
     for block in transformer.blocks:
-        nn.init.zeros_(block.modulation.weight)
         width = block.qkv.in_features
-        block.modulation.weight.data[:, : 2 * width] = 1.0  # gamma1, gamma2
+        _init_modulation(block.modulation, opened=2 * width)  # gamma1, gamma2
         nn.init.constant_(block.query_scale.weight, QUERY_SCALE)
         for layer, deviation in (
             (block.qkv, TOKEN_DEVIATION),
@@ -66,9 +66,19 @@ def _init_transformer(model: VARSR) -> None:
         ):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)
-    nn.init.zeros_(transformer.head_modulation.weight)
+    _init_modulation(transformer.head_modulation)
     nn.init.normal_(transformer.head.weight, std=TOKEN_DEVIATION)
     nn.init.zeros_(transformer.head.bias)
+
+
+def _init_modulation(modulation: nn.Embedding | ClassModulation, opened: int = 0) -> None:
+    """The same for every class, in a table as in a layer; the first `opened` values are 1."""
+    layer = isinstance(modulation, ClassModulation)
+    nn.init.zeros_(modulation.linear.weight if layer else modulation.weight)
+    if layer:
+        nn.init.zeros_(modulation.linear.bias)
+    values = modulation.linear.bias.data if layer else modulation.weight.data
+    values[..., :opened] = 1.0
 
 
 def _init_refiner(model: VARSR) -> None:

@@ -1,0 +1,1 @@
+"""First weights: new ones, or what files hold."""

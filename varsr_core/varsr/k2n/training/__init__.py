@@ -1,0 +1,1 @@
+"""How K2N is trained for a VARSR."""
