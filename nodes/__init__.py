@@ -2,12 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import match_colors, nsarm, varsr
+from . import fidelity, match_colors, nsarm, varsr
 
 FAMILIES = (varsr, nsarm)
 NODES: list[type[io.ComfyNode]] = [
     *(node for family in FAMILIES for node in family.NODES),
     *match_colors.NODES,
+    *fidelity.NODES,
 ]
 
 

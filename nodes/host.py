@@ -13,22 +13,30 @@ import comfy.model_patcher
 import comfy.ops
 import folder_paths
 import torch
-import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import varsr_core as core
-from ..varsr_core.errors import InputError
-from ..varsr_core.images.check import check_pixels
-from ..varsr_core.runtime.dtypes import cpu_dtype, named_dtype
-from ..varsr_core.runtime.execution import FREE_SHARE, Execution, is_out_of_memory, tiles_at_once
+from ..varsr_core.checkpoint import FAMILIES, read_model
+from ..varsr_core.nn.parameters import weight_bytes
+from ..varsr_core.runtime.execution import (
+    Execution,
+    halved_to_fit,
+    is_out_of_memory,
+    tiles_at_once,
+)
+from ..varsr_core.runtime.kept import kept_bytes
+from ..varsr_core.runtime.progress import ProgressFn
 from ..varsr_core.tiling.restorer import Restorer
-from .progress import NodeProgress, previews_wanted
+from .dtypes import pick_dtype, wide_dtype
+from .progress import NodeProgress, honouring_cancel, previews_wanted
 
 CATEGORY = "image/upscaling/VARSR"
 MODEL_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt"}
 # Folders of downloads under way, and of pieces that version 0.1.0 was joining when it was killed.
 UNFINISHED = re.compile(r"(^|[/\\])\.(download|joined-\w{8})[/\\]")
+Patcher = comfy.model_patcher.ModelPatcher
+SPARE_SHARE = 0.8  # of free system memory that may be filled
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 
@@ -47,22 +55,84 @@ class LoadedModel:
     sides: tuple[int, ...]
 
 
-def managed(network: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
-    """Hands a network to ComfyUI, which loads, offloads and frees it from now on."""
-    return comfy.model_patcher.ModelPatcher(
-        network, load_device=device(), offload_device=mm.unet_offload_device()
-    )
+def managed(network: torch.nn.Module, *, stays: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """Hands a network to ComfyUI, which loads, offloads and frees it from now on.
+
+    stays: whether all weights are to keep their places on the card from one run to the next
+    """
+    kind = comfy.model_patcher.ModelPatcher if stays else core_patcher()
+    return kind(network, load_device=device(), offload_device=mm.unet_offload_device())
+
+
+def core_patcher() -> type[comfy.model_patcher.ModelPatcher]:
+    """What has ComfyUI's own models: with dynamic VRAM, what knows how to use that.
+
+    Looked up at each call: main.py puts another one in its place once it has seen the card.
+    """
+    patchers = comfy.model_patcher
+    return getattr(patchers, "CoreModelPatcher", patchers.ModelPatcher)  # older ones have one kind
+
+
+def is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
+    """Whether weights come to the card as layers run, and leave it as others need the memory."""
+    return getattr(patcher, "is_dynamic", lambda: False)()
 
 
 def load_model(path: Path, family: str, dtype: str, **options: object) -> Restorer:
     """The core's, made of ComfyUI's layers; it is brought to a device when it runs."""
-    options = {"dtype": pick_dtype(dtype), "operations": operations(), **options}
-    return core.load_model(path, family=family, device=None, **options)
+    return core.load_model(path, family=family, device=None, **_layers(family, dtype), **options)
 
 
-def bring(patcher: comfy.model_patcher.ModelPatcher, needed: int) -> None:
-    """Moves a network to its device, with room for this many bytes of work beside it."""
-    mm.load_models_gpu([patcher], memory_required=needed)
+def load_network(path: Path, family: str, dtype: str, **options: object) -> torch.nn.Module:
+    """The same without what restores pictures with it, which not every network can."""
+    return read_model(path, family).build(**_layers(family, dtype), **options)
+
+
+def _layers(family: str, dtype: str) -> dict[str, object]:
+    return {
+        "dtype": pick_dtype(dtype, FAMILIES[family].dtypes),
+        "wide_dtype": wide_dtype(),
+        "operations": operations(),
+    }
+
+
+def bring(patcher: Patcher, tile_bytes: int, tiles: int, beside: Sequence[Patcher] = ()) -> None:
+    """Moves a network to its device, and those that work beside it.
+
+    ComfyUI unloads other models to make room for work on so many tiles beside it. Where that is not
+    enough, weights still stay on the card as long as there is room for one tile.
+    """
+    # What recordings keep is there for this run; asked for again, it would drive weights out.
+    there = kept_bytes(patcher.load_device)
+    mm.load_models_gpu(
+        [patcher, *beside],
+        memory_required=max(0, tile_bytes * tiles - there),
+        minimum_memory_required=max(0, tile_bytes - there),
+    )
+
+
+def at_once(model: LoadedModel, tile_bytes: int | None = None) -> int:
+    """How many tiles are worked on at once where memory suffices; see tiles_at_once().
+
+    tile_bytes: if not the model's own
+    """
+    device = model.patcher.load_device
+    card = None if mm.is_device_cpu(device) else mm.get_total_memory(device)
+    if mm.is_device_mps(device):
+        card //= 2  # of memory that it shares with all other programs
+    return tiles_at_once(tile_bytes or model.tile_bytes, weight_bytes(model.network), card)
+
+
+def _free_bytes(patcher: Patcher, beside: Sequence[Patcher] = ()) -> int | None:
+    """Of the device, beside the weights of networks that were brought there; None for a CPU."""
+    device = patcher.load_device
+    if mm.is_device_cpu(device):
+        return None
+    # With dynamic VRAM weights fill the card, and make room when somebody needs it: newer patchers
+    # know how much. They count these weights in.
+    free = getattr(patcher, "get_free_memory", mm.get_free_memory)(device)
+    free += kept_bytes(device)
+    return free - sum(one.model_size() for one in (patcher, *beside) if is_dynamic(one))
 
 
 def own_weights(model: LoadedModel) -> dict[str, Tensor]:
@@ -81,44 +151,41 @@ def own_weights(model: LoadedModel) -> dict[str, Tensor]:
     return weights
 
 
-def execution(model: LoadedModel) -> Execution:
-    """How the core runs on ComfyUI: its device, its memory, its progress bar, its interrupt."""
+def execution(
+    model: LoadedModel, *, watch: ProgressFn | None = None, beside: Sequence[Patcher] = ()
+) -> Execution:
+    """How the core runs on ComfyUI: its device, its memory, its progress bar, its interrupt.
+
+    watch:  told instead of the node's bar, which the caller moves or leaves to another node
+    beside: of networks that work together with the model's
+    """
     device = model.patcher.load_device
 
     def prepare() -> int:
         mm.throw_exception_if_processing_interrupted()
-        bring(model.patcher, model.tile_bytes)
-        free = None if mm.is_device_cpu(device) else mm.get_free_memory(device)
-        return tiles_at_once(model.tile_bytes, free)
+        return at_once(model)
+
+    def make_room(tiles: int) -> int:
+        bring(model.patcher, model.tile_bytes, tiles, beside)
+        return halved_to_fit(tiles, model.tile_bytes, _free_bytes(model.patcher, beside))
 
     return Execution(
         device=device,
         prepare=prepare,
-        on_progress=NodeProgress(model.sides),
+        make_room=make_room,
+        on_progress=NodeProgress(model.sides) if watch is None else honouring_cancel(watch),
         is_out_of_memory=lambda error: (
             isinstance(error, mm.OOM_EXCEPTION) or is_out_of_memory(error)
         ),
         free_memory=mm.soft_empty_cache,
-        pictures=previews_wanted(),
-        spare_bytes=lambda: int(mm.get_free_memory(torch.device("cpu")) * FREE_SHARE),
+        pictures=watch is None and previews_wanted(),
+        spare_bytes=lambda: int(mm.get_free_memory(torch.device("cpu")) * SPARE_SHARE),
     )
 
 
 def device() -> torch.device:
     """Where ComfyUI computes."""
     return mm.get_torch_device()
-
-
-def pick_dtype(choice: str) -> torch.dtype:
-    """The dtype for a user's choice; `auto` takes what the device computes fast and safely."""
-    named = named_dtype(choice)  # older versions of ComfyUI do not check the choice
-    if named is not None:
-        return named
-    if mm.is_device_cpu(device()):
-        return cpu_dtype()
-    if mm.should_use_bf16(device()):
-        return torch.bfloat16
-    return torch.float16 if mm.should_use_fp16(device()) else torch.float32
 
 
 def operations() -> type:
@@ -161,57 +228,20 @@ def files_of(path: Path | None, model_files: Callable[[Path], list[Path]]) -> li
     return [] if path is None else model_files(path)
 
 
+def model_folders(folder: str) -> list[Path]:
+    """All that the host looks into; new files go into the first."""
+    register_model_folder(folder)
+    return [Path(path) for path in folder_paths.folder_names_and_paths[folder][0]]
+
+
 def model_folder(folder: str) -> Path:
-    return Path(folder_paths.folder_names_and_paths[folder][0][0])
+    return model_folders(folder)[0]
 
 
 def versions(paths: Sequence[Path]) -> str:
     """Changes when one of some files is replaced."""
     found = [(path, path.stat()) for path in paths if path.is_file()]
     return "; ".join(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in found)
-
-
-def to_core(image: Tensor, alpha: Tensor | None = None) -> Tensor:
-    """IMAGE (B, H, W, C) -> (B, C, H, W) float32; with a MASK of transparency, RGB and alpha."""
-    image = image.movedim(-1, 1).float()
-    if alpha is None or image.shape[1] not in (1, 3) or image.numel() == 0:
-        return image
-    transparency = mask_to_core(alpha)
-    check_pixels(transparency, "alpha")
-    if len(transparency) not in (1, len(image)):
-        raise InputError(
-            f"alpha has {len(transparency)} masks and image {len(image)} pictures; one mask for "
-            "all, or one for each, is expected"
-        )
-    size = image.shape[2:]
-    if transparency.shape[2:] != size:  # Load Image's, of 64 x 64, for a picture without one
-        transparency = F.interpolate(transparency, size, mode="bilinear", align_corners=False)
-    opacity = 1 - transparency.expand(image.shape[0], -1, -1, -1).to(image)
-    return torch.cat((image.expand(-1, 3, -1, -1), opacity), dim=1)
-
-
-def mask_to_core(mask: Tensor | None) -> Tensor | None:
-    """MASK (B, H, W), (H, W) or (B, 1, H, W) -> (B, 1, H, W) float32."""
-    if mask is None or mask.ndim == 4:
-        return None if mask is None else mask.float()
-    return mask.float()[None, None] if mask.ndim == 2 else mask.float()[:, None]
-
-
-def to_comfy(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> IMAGE (B, H, W, C), where and as ComfyUI keeps pictures between nodes."""
-    return _keep(image.movedim(1, -1).contiguous())
-
-
-def to_comfy_with_alpha(image: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    """IMAGE, with its alpha if `keep`, and MASK (B, H, W), 1 where it is transparent."""
-    has_alpha = image.shape[1] == 4
-    mask = 1 - image[:, 3] if has_alpha else image.new_zeros(image[:, 0].shape)
-    return to_comfy(image if keep else image[:, :3]), _keep(mask)
-
-
-def _keep(tensor: Tensor) -> Tensor:
-    dtype = getattr(mm, "intermediate_dtype", lambda: torch.float32)()
-    return tensor.to(mm.intermediate_device(), dtype)
 
 
 def schema(**arguments: object) -> io.Schema:

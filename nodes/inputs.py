@@ -1,11 +1,15 @@
 """Inputs that all families share, so that a name means the same and a default exists once."""
 
+from collections.abc import Mapping
+
 from comfy_api.latest import io
 
+from ..varsr_core.family import CUSTOM, Preset
 from ..varsr_core.images.color_fix import COLOR_MODES
 from ..varsr_core.images.output_size import SIZE_MODES, OutputSize
+from ..varsr_core.runtime.defaults import AUTO
+from ..varsr_core.settings import COLOR_CHOICES, UpscaleSettings
 from ..varsr_core.tiling.consistency import TILING_MODES, Tiling
-from ..varsr_core.upscaling import UpscaleSettings
 from .host import MAX_SEED, advanced
 
 
@@ -89,18 +93,31 @@ def seed() -> io.Input:
         min=0,
         max=MAX_SEED,
         control_after_generate=True,
-        tooltip="The same seed and settings give the same picture, whatever runs beside it.",
+        tooltip="The same seed, input and settings give the same picture on the same card with "
+        "the same model and dtype, whatever runs beside it. Where memory is short, last bits may "
+        "differ, which the log says.",
     )
 
 
-def color_mode(name: str, default: str) -> io.Input:
+def color_mode() -> io.Input:
     return io.Combo.Input(
-        name,
+        "mode",
         options=list(COLOR_MODES),
-        default=default,
+        default="adain",
         tooltip="adain matches each channel's mean and spread, wavelet takes everything coarse "
         "from the reference (stronger, may halo), lab only its coarse hues and overall lightness, "
         "none changes nothing.",
+    )
+
+
+def color_fix() -> io.Input:
+    return io.Combo.Input(
+        "color_fix",
+        options=list(COLOR_CHOICES),
+        default=UpscaleSettings.color_fix,
+        tooltip="auto is what is best for the model; adain matches each channel's mean and spread "
+        "to the input's, wavelet takes everything coarse from it (stronger, may halo), lab only "
+        "its coarse hues and overall lightness, none changes nothing.",
     )
 
 
@@ -142,9 +159,81 @@ def masks() -> list[io.Input]:
     ]
 
 
+def later_choices(presets: Mapping[str, Preset], sets: str) -> list[io.Input]:
+    """What prompts of earlier versions lack; sets: what presets set, in words."""
+    return [
+        preset(presets, sets),
+        fidelity(optional=True, least=AUTO),
+        advanced(
+            io.Float.Input(
+                "shrink_first",
+                optional=True,
+                default=UpscaleSettings.shrink_first,
+                min=0.0,
+                max=64.0,
+                step=0.01,
+                tooltip="Megapixels to which a larger input is shrunk before the model sees it: "
+                "pictures that were enlarged before, or are soft, restore better from less; the "
+                "output keeps its size, 0 is off.",
+            )
+        ),
+    ]
+
+
+def preset(presets: Mapping[str, Preset], sets: str) -> io.Input:
+    """sets: what presets set, in words"""
+    return io.Combo.Input(
+        "preset",
+        optional=True,
+        options=[CUSTOM, *presets],
+        default=CUSTOM,
+        tooltip=f"Sets {sets}: faithful keeps close to the input, balanced is what is best for "
+        "the model, creative invents most; custom takes the values as they stand here.",
+    )
+
+
+def fidelity(*, optional: bool = False, least: float = 0.0) -> io.Input:
+    """least: below 0 where a model is at hand, whose own value that stands for."""
+    own = "; -1 is what is best for the model" if least < 0 else ""
+    return io.Float.Input(
+        "fidelity",
+        optional=optional,
+        default=UpscaleSettings.fidelity,
+        min=least,
+        max=1.0,
+        step=0.05,
+        tooltip="How much of the input is kept, coarse shapes before fine ones: 0 leaves the "
+        f"restored picture, 1 gives the input plainly enlarged{own}.",
+    )
+
+
+def steady() -> io.Input:
+    return io.Float.Input(
+        "steady",
+        optional=True,
+        default=UpscaleSettings.steady,
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        tooltip="For the frames of a film: what stands still flickers less, 0.5 is a good value, "
+        "0 is off and takes each frame by itself. Motion is not followed, and frames run one after "
+        "the other.",
+    )
+
+
+def set_preset(choices: dict[str, object], presets: Mapping[str, Preset]) -> None:
+    """Puts the values of the chosen preset in place of the widgets'."""
+    choices |= presets.get(str(choices.pop("preset", CUSTOM)), {})
+
+
 def picture_choices(choices: dict[str, object]) -> tuple[OutputSize, UpscaleSettings]:
     """Takes those widgets out of `choices` that no family knows of."""
     size = output_size(*(choices.pop(name) for name in ("scale", "size_by", "target")))
     tiling = Tiling(choices.pop("tiling"), choices.pop("overlap"))
     names = ("color_fix", "color_strength", "feather")
-    return size, UpscaleSettings(tiling, *(choices.pop(name) for name in names))
+    later = {
+        name: choices.pop(name)
+        for name in ("fidelity", "shrink_first", "steady")
+        if name in choices
+    }
+    return size, UpscaleSettings(tiling, *(choices.pop(name) for name in names), **later)

@@ -2,9 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..varsr_core.upscaling import match_image_colors
+from ..varsr_core.images.reference import match_image_colors
 from . import inputs
-from .host import schema, to_comfy, to_core
+from .host import schema
+from .pixels import to_comfy, to_core
 from .sockets import checked
 
 
@@ -24,7 +25,7 @@ class MatchColors(io.ComfyNode):
                     tooltip="Picture whose colours are taken, e.g. the low-quality input; one, "
                     "or as many as in image.",
                 ),
-                inputs.color_mode("mode", "adain"),
+                inputs.color_mode(),
                 inputs.color_strength("strength"),
             ],
             outputs=[

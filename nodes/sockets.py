@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import wraps
 from numbers import Integral, Real
 
-from comfy_api.latest import io
+from comfy_api.latest import Input, io
 
 from ..varsr_core.errors import InputError
 from ..varsr_core.images.check import check_tensor, described
 
 LAYOUTS = {"IMAGE": ("(B, H, W, C)",), "MASK": ("(B, H, W)", "(H, W)", "(B, 1, H, W)")}
+HOST_CLASSES = {"VIDEO": Input.Video}  # of sockets that name no class themselves
 PLAIN = {int: Integral, float: Real}  # numpy's are numbers too
 HINT = "Check the node that is connected to it."
 
@@ -40,14 +41,15 @@ def checked(execute: Execute) -> Execute:
 
 
 def _check(declared: io.Input, value: object) -> None:
-    if value is None and declared.optional:
-        return
+    if value is None and declared.optional and not isinstance(declared, io.WidgetInput):
+        return  # nothing is connected
     kind = str(declared.io_type)
     if kind in LAYOUTS:
         check_tensor(value, declared.id, *LAYOUTS[kind], real=kind == "IMAGE", hint=HINT)
         fits = kind == "IMAGE" or value.ndim < 4 or value.shape[1] == 1
     else:
-        fits = isinstance(value, PLAIN.get(declared.Type, declared.Type))
+        expected = HOST_CLASSES.get(kind) or PLAIN.get(declared.Type, declared.Type)
+        fits = isinstance(value, expected)
         fits = fits and (not isinstance(value, Real) or math.isfinite(value))
     if not fits:
         found = value if isinstance(value, Real) else described(value)

@@ -12,7 +12,7 @@ from ..varsr_core.images.output_size import OutputSize
 from ..varsr_core.runtime.execution import Execution
 from ..varsr_core.tiling.restorer import Restorer
 from ..varsr_core.upscaling import UpscaleSettings, upscale
-from . import host
+from . import pixels
 from .before_after import comparison
 
 # What people type who look for such a node, in any words.
@@ -53,19 +53,19 @@ def upscaled(
     """Both outputs, and what the page shows: the comparison, a note if nothing was restored."""
     notes = _notes(mask, image)
     restored = upscale(
-        host.to_core(image, alpha),
+        pixels.to_core(image, alpha),
         size,
         restorer,
         seed=seed,
         settings=settings,
-        mask=host.mask_to_core(mask),
+        mask=pixels.mask_to_core(mask),
         execution=execution,
     )
-    result, transparency = host.to_comfy_with_alpha(restored, image.shape[-1] == 4)
+    result, transparency = pixels.to_comfy_with_alpha(restored, image.shape[-1] == 4)
     for note in notes:
         logger.warning(note)
-    shown = {"varsr_note": notes} if notes else {}
-    return io.NodeOutput(result, transparency, ui={**comparison(image, result), **shown})
+    shown = {**comparison(image, result), "varsr_note": notes}
+    return io.NodeOutput(result, transparency, ui=shown)
 
 
 def _notes(mask: Tensor | None, image: Tensor) -> list[str]:

@@ -45,11 +45,12 @@ def bit_choices() -> list[io.Input]:
             io.Float.Input(
                 "guidance",
                 default=SampleSettings.guidance,
-                min=0.0,
+                min=-3.0,
                 max=20.0,
                 step=0.1,
                 tooltip="Push from no text towards the text: 1 (the paper's) is off, other values "
-                "double work and memory; it does nothing without a text.",
+                "double work and memory; -1 is what is best for the model. It does nothing without "
+                "a text.",
             )
         ),
         advanced(

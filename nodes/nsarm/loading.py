@@ -25,9 +25,7 @@ def load(checkpoint: str, dtype: str) -> LoadedNSARM:
     """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
     path = host.model_path(checkpoint, FOLDER)
     if path is None:
-        raise CheckpointError(
-            f"checkpoint: there is no file {checkpoint!r} in the list of models; {where_to_get()}"
-        )
+        raise CheckpointError(f"checkpoint: {missing(checkpoint)}")
     network = host.load_model(path, "nsarm", dtype, attention=_attention()).model
     parts: dict[Part, comfy.model_patcher.ModelPatcher] = {
         "autoencoder": host.managed(network.vae),
@@ -52,6 +50,10 @@ def version_on_disk(checkpoint: str) -> str:
 
 def choices() -> list[str]:
     return host.model_files(FOLDER)
+
+
+def missing(checkpoint: str) -> str:
+    return f"there is no file {checkpoint!r} in the list of models; {where_to_get()}"
 
 
 def where_to_get() -> str:
@@ -81,14 +83,21 @@ class LoadModel(io.ComfyNode):
                     "dtype",
                     options=list(DTYPE_CHOICES),
                     default="auto",
-                    tooltip="Precision of the arithmetic: auto takes what the device computes "
-                    "fast, fp32 is exact and needs twice the memory; fp8 files stay fp8.",
+                    tooltip="Precision of the arithmetic: auto takes bf16, as the authors did, "
+                    "where the device computes it fast; fp32 needs twice the memory; fp8 files "
+                    "stay fp8.",
                 ),
             ],
             outputs=[
                 NSARMModel.Output(display_name="model", tooltip="For every other NSARM node.")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str | None) -> bool | str:
+        """Before the run, as in Load VARSR Model."""
+        found = checkpoint is None or host.model_path(checkpoint, FOLDER) is not None
+        return found or missing(checkpoint)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:

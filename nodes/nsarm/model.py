@@ -11,6 +11,7 @@ from ...varsr_core.nsarm.memory import decoding_bytes, encoding_bytes, sampling_
 from ...varsr_core.nsarm.restorer import NSARMRestorer, Part
 from ...varsr_core.nsarm.results import TextFeatures
 from ...varsr_core.nsarm.sampling import SampleSettings
+from ...varsr_core.runtime.defaults import resolved
 from .. import host
 
 
@@ -31,7 +32,8 @@ class LoadedNSARM(host.LoadedModel):
         return self.working("autoencoder", encoding_bytes(self.network))
 
     def sampling(self, settings: SampleSettings, text: TextFeatures | None) -> LoadedNSARM:
-        texts = 1 if text is None or settings.guidance == 1 else 2
+        guidance = resolved(settings, self.network.defaults).guidance
+        texts = 1 if text is None or guidance == 1 else 2
         return self.working("transformer", sampling_bytes(self.network, texts))
 
     def decoding(self) -> LoadedNSARM:
@@ -54,7 +56,7 @@ class LoadedNSARM(host.LoadedModel):
 
         def bring(part: Part) -> None:
             if present != [part]:
-                host.bring(self.parts[part], needed[part])
+                host.bring(self.parts[part], needed[part], host.at_once(self, needed[part]))
                 present[:] = [part]
 
         features: Tensor | None = text.features if text else None

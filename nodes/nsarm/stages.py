@@ -8,7 +8,8 @@ from ...varsr_core.nsarm import stages
 from ...varsr_core.nsarm.sampling import SampleSettings
 from ...varsr_core.tiling.consistency import Tiling
 from .. import host, inputs
-from ..host import schema, to_comfy, to_core
+from ..host import schema
+from ..pixels import to_comfy, to_core
 from ..sockets import checked
 from . import text as nsarm_text
 from .inputs import STRIP_SIDES, bit_choices, model, text_choices

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import comfy.text_encoders.t5 as comfy_t5
 import folder_paths
 import torch
@@ -40,15 +39,22 @@ def encoder_files() -> list[str]:
 def encoder_path(name: str) -> Path:
     found = host.listed_path(name, ENCODERS, encoder_files())
     if found is None:
-        raise CheckpointError(f"text_encoder: there is no file {name!r} in models/{ENCODERS}")
+        raise CheckpointError(f"text_encoder: {missing(name)}")
     return found
+
+
+def missing(encoder: str) -> str:
+    return (
+        f"there is no file {encoder!r} in the list of models; put the encoder of flan-t5-xl, one "
+        f"file, into {host.model_folder(ENCODERS)}, or leave NSARM Encode Text out"
+    )
 
 
 def encode(text_encoder: str, prompt: str) -> TextFeatures:
     """Features of a prompt; the encoder is read for it, and let go."""
     path = encoder_path(text_encoder)
     network = _encoder(path)
-    patcher = comfy.model_patcher.ModelPatcher(
+    patcher = host.core_patcher()(
         network,
         load_device=mm.text_encoder_device(),
         offload_device=mm.text_encoder_offload_device(),
@@ -97,7 +103,9 @@ def _encoder(path: Path) -> torch.nn.Module:
         ) from None
     with torch.device("meta"):
         network = comfy_t5.T5(sizes, first.dtype, None, host.operations())
-    check_fit("text encoder", network, weights)
+        # With dynamic VRAM, ComfyUI's layers have no weights until they are loaded.
+        plain = comfy_t5.T5(sizes, first.dtype, None, torch.nn)
+    check_fit("text encoder", plain, weights)
     network.load_state_dict(weights, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -205,6 +213,12 @@ class EncodeText(io.ComfyNode):
                 NSARMText.Output(display_name="text", tooltip="For NSARM Sample or NSARM Upscale.")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, text_encoder: str | None) -> bool | str:
+        """Before the run, as in Load VARSR Model."""
+        found = text_encoder is None or text_encoder in encoder_files()
+        return found or missing(text_encoder)
 
     @classmethod
     def fingerprint_inputs(cls, text_encoder: str, **_: object) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...varsr_core.nsarm.presets import PRESETS
 from ...varsr_core.nsarm.sampling import SampleSettings
-from ...varsr_core.upscaling import UpscaleSettings
 from .. import host, inputs
 from ..host import advanced, schema
 from ..sockets import checked
@@ -15,7 +15,7 @@ from .inputs import STRIP_SIDES, bit_choices, model, text_choices
 
 
 class Upscale(io.ComfyNode):
-    SCALES, SLIDER = STRIP_SIDES, True
+    SCALES, SLIDER, PRESETS = STRIP_SIDES, True, PRESETS
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -31,12 +31,14 @@ class Upscale(io.ComfyNode):
                 *inputs.size(),
                 inputs.seed(),
                 *text_choices(),
-                inputs.color_mode("color_fix", UpscaleSettings.color_fix),
+                inputs.color_fix(),
                 advanced(inputs.color_strength("color_strength")),
                 *bit_choices(),
                 inputs.tiling(),
                 inputs.overlap(),
                 *inputs.masks(),
+                *inputs.later_choices(PRESETS, "temperature, fidelity and color_fix"),
+                advanced(inputs.steady()),
             ],
             outputs=outputs(),
         )
@@ -50,6 +52,7 @@ class Upscale(io.ComfyNode):
     def execute(
         cls, model, image, seed, saved_text, text=None, mask=None, alpha=None, **choices
     ) -> io.NodeOutput:
+        inputs.set_preset(choices, PRESETS)
         size, settings = inputs.picture_choices(choices)
         sampling, text = SampleSettings(**choices), nsarm_text.chosen(text, saved_text)
         execution = host.execution(model.sampling(sampling, text))

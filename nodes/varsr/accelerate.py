@@ -10,7 +10,14 @@ from comfy_api.latest import io
 
 from ...varsr_core.runtime.compile import Compiler
 from ...varsr_core.runtime.cuda_graphs import Recorder
-from ...varsr_core.varsr.acceleration import accelerated, in_float8, is_in_float8
+from ...varsr_core.varsr.acceleration import (
+    accelerated,
+    in_float8,
+    is_in_float8,
+    is_recorded,
+    rebuilt,
+)
+from ...varsr_core.varsr.memory import tile_bytes
 from ...varsr_core.varsr.sampling import SampleSettings
 from .. import host
 from ..fp8_linear import OffloadableFloat8Linear
@@ -19,7 +26,7 @@ from ..sockets import checked
 from .inputs import MAX_SCALES, model
 from .sockets import LoadedVARSR, VARSRModel
 
-METHODS = ("off", "compile", "graphs")
+METHODS = ("off", "compile", "graphs", "compile + graphs")
 WEIGHTS = ("as loaded", "fp8")
 
 logger = logging.getLogger(__name__)
@@ -41,8 +48,8 @@ class Accelerate(io.ComfyNode):
                     options=list(METHODS),
                     default="off",
                     tooltip="compile: fuses arithmetic with torch.compile, slow to start, needs a "
-                    "C++ compiler; graphs: replays recorded CUDA graphs, for NVIDIA. Where one "
-                    "cannot be had, the model runs plainly.",
+                    "C++ compiler; graphs: replays recorded CUDA graphs, for NVIDIA, and keeps "
+                    "memory for them; or both. Where one cannot be had, the model runs without it.",
                 ),
                 io.Combo.Input(
                     "weights",
@@ -73,13 +80,19 @@ class Accelerate(io.ComfyNode):
     def execute(cls, model, method, weights, unguided_scales) -> io.NodeOutput:
         unguided = max(model.unguided_scales, unguided_scales)  # of another node before this one
         model = replace(model, unguided_scales=unguided)
+        graphs = "graphs" in method and _can_record()
         if weights == "fp8" and not is_in_float8(model.network):
             model = _in_float8(model)
-        if method == "compile":
+        if "compile" in method:
             model = replace(model, network=accelerated(model.network, compiler=Compiler()))
-        elif method == "graphs":
-            model = _recorded(model)
-        return io.NodeOutput(model)
+        return io.NodeOutput(_recorded(model) if graphs else model)
+
+
+def _can_record() -> bool:
+    device = host.device()
+    if device.type != "cuda":
+        logger.warning("CUDA graphs need CUDA and this is %s: the model runs without", device)
+    return device.type == "cuda"
 
 
 def _in_float8(model: LoadedVARSR) -> LoadedVARSR:
@@ -87,17 +100,33 @@ def _in_float8(model: LoadedVARSR) -> LoadedVARSR:
     network = in_float8(
         host.own_weights(model), model.network, host.operations(), OffloadableFloat8Linear
     )
-    return replace(model, network=network, patcher=host.managed(network))
+    patcher = host.managed(network, stays=is_recorded(network))
+    return replace(model, network=network, patcher=patcher)
 
 
 def _recorded(model: LoadedVARSR) -> LoadedVARSR:
-    """Gives its recordings up when ComfyUI unloads the model, or runs it plainly in between."""
-    device = host.device()
-    if device.type != "cuda":
-        logger.warning("CUDA graphs need CUDA and this is %s: the model runs without", device)
-        return model
+    """Gives its recordings up when ComfyUI unloads the model, wherever its weights then lie."""
+    if host.is_dynamic(model.patcher):
+        model = _staying(model)
     recorder = Recorder()
+
+    def detached(_: object, unloaded: bool) -> None:
+        """Also called whenever the same model, or a clone, is about to run."""
+        if unloaded:
+            recorder.forget()
+
     patcher = model.patcher.clone()
-    patcher.add_callback(CallbacksMP.ON_DETACH, lambda *_: recorder.forget())
+    patcher.add_callback(CallbacksMP.ON_DETACH, detached)
     network = accelerated(model.network, recorder=recorder)
-    return replace(model, network=network, patcher=patcher)
+    return replace(model, network=network, patcher=patcher, tile_bytes=tile_bytes(network))
+
+
+def _staying(model: LoadedVARSR) -> LoadedVARSR:
+    """A model of its own whose weights stay where they are, as recordings need.
+
+    With dynamic VRAM they come to the card layer by layer, and nobody knows where.
+    """
+    network = rebuilt(
+        host.own_weights(model), model.network, host.operations(), OffloadableFloat8Linear
+    )
+    return replace(model, network=network, patcher=host.managed(network, stays=True))

@@ -7,11 +7,12 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ...varsr_core.errors import CheckpointError
-from ...varsr_core.runtime.dtypes import DTYPE_CHOICES
 from ...varsr_core.varsr.family import FILES, NANO_FILE, REPOSITORY, model_files
+from ...varsr_core.varsr.memory import tile_bytes
 from .. import host
 from ..attention import pick_attention
 from ..sockets import checked
+from . import inputs
 from .sockets import LoadedVARSR, VARSRModel
 
 FOLDER = "varsr"  # of models
@@ -22,13 +23,15 @@ def load(checkpoint: str, dtype: str) -> LoadedVARSR:
     """A model ready for ComfyUI's memory management. Raises CheckpointError with the remedy."""
     path = _path(checkpoint)
     if path is None:
-        raise CheckpointError(
-            f"checkpoint: there is no file {checkpoint!r} in the list of models; {where_to_get()}"
-        )
-    restorer = host.load_model(path, "varsr", dtype, attention=pick_attention())
-    network = restorer.model
+        raise CheckpointError(f"checkpoint: {missing(checkpoint)}")
+    return opened(path, dtype)
+
+
+def opened(path: Path, dtype: str) -> LoadedVARSR:
+    """The same, of a file. Raises CheckpointError."""
+    network = host.load_network(path, "varsr", dtype, attention=pick_attention())
     sides = network.config.schedule.sides
-    return LoadedVARSR(network, host.managed(network), restorer.tile_bytes, sides)
+    return LoadedVARSR(network, host.managed(network), tile_bytes(network), sides)
 
 
 def version_on_disk(checkpoint: str) -> str:
@@ -41,11 +44,16 @@ def choices() -> list[str]:
     return [NANO, *host.model_files(FOLDER)]
 
 
+def missing(checkpoint: str) -> str:
+    return f"there is no file {checkpoint!r} in the list of models; {where_to_get()}"
+
+
 def where_to_get() -> str:
     folder = host.model_folder(FOLDER)
     return (
-        f"put {' and '.join(FILES)} from https://huggingface.co/{REPOSITORY} into {folder}, or, "
-        f"in the folder of this pack, run: python -m varsr_core.download {folder}"
+        f"use the Get VARSR Model node, or put {' and '.join(FILES)} from "
+        f"https://huggingface.co/{REPOSITORY} into {folder}, or, in the folder of this pack, run: "
+        f"python -m varsr_core.download {folder} --convert"
     )
 
 
@@ -70,18 +78,20 @@ class LoadModel(io.ComfyNode):
                     "of models/varsr. A converted .safetensors loads fastest; for VARSR.pth, "
                     "VQVAE.pth is taken from the same folder.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPE_CHOICES),
-                    default="auto",
-                    tooltip="Precision of the arithmetic: auto takes what the device computes "
-                    "fast, fp32 is exact and needs twice the memory.",
-                ),
+                inputs.dtype(),
             ],
             outputs=[
                 VARSRModel.Output(display_name="model", tooltip="For every other VARSR node.")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str | None) -> bool | str:
+        """Before the run; the host's own look at the list says less, and older ones have none.
+
+        None is what a wire brings, which is known only when it runs.
+        """
+        return checkpoint is None or _path(checkpoint) is not None or missing(checkpoint)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:

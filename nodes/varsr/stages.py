@@ -8,12 +8,14 @@ from ...varsr_core.tiling.consistency import Tiling
 from ...varsr_core.varsr import stages
 from ...varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from .. import host, inputs
-from ..host import schema, to_comfy, to_core
+from ..host import advanced, schema
+from ..pixels import to_comfy, to_core
 from ..sockets import checked
 from .inputs import (
     MAX_SCALES,
     NANO_SIDES,
     guidance,
+    guidance_per_scale,
     model,
     refine_guidance,
     sampling_choices,
@@ -130,6 +132,7 @@ class Sample(io.ComfyNode):
                     optional=True,
                     tooltip="Whose first scales are kept: an encoded picture, or an earlier run.",
                 ),
+                advanced(guidance_per_scale()),
             ],
             outputs=[
                 VARSRTokens.Output(

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...varsr_core.upscaling import UpscaleSettings
+from ...varsr_core.varsr.presets import PRESETS
 from ...varsr_core.varsr.restorer import VARSRRestorer
 from .. import host, inputs
 from ..host import advanced, schema
 from ..sockets import checked
 from ..upscaling import ALIASES, outputs, upscaled
-from .inputs import NANO_SIDES, guidance, model, sampling_choices, steps, strength, upscale_choices
+from .inputs import (
+    NANO_SIDES,
+    PRESET_SETS,
+    guidance,
+    guidance_per_scale,
+    k2n,
+    model,
+    sampling_choices,
+    steps,
+    strength,
+    upscale_choices,
+)
 
 
 class Upscale(io.ComfyNode):
-    SCALES, SLIDER = NANO_SIDES, True
+    SCALES, SLIDER, PRESETS = NANO_SIDES, True, PRESETS
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,7 +41,7 @@ class Upscale(io.ComfyNode):
                 *inputs.size(),
                 inputs.seed(),
                 guidance(),
-                inputs.color_mode("color_fix", UpscaleSettings.color_fix),
+                inputs.color_fix(),
                 advanced(inputs.color_strength("color_strength")),
                 *sampling_choices(),
                 advanced(steps("refine_steps")),
@@ -38,22 +49,21 @@ class Upscale(io.ComfyNode):
                 inputs.tiling(),
                 inputs.overlap(),
                 *inputs.masks(),
+                *inputs.later_choices(PRESETS, PRESET_SETS),
+                k2n(optional=True),
+                advanced(inputs.steady()),
+                advanced(guidance_per_scale()),
             ],
             outputs=outputs(),
         )
 
     @classmethod
     @checked
-    def execute(cls, model, image, seed, mask=None, alpha=None, **choices) -> io.NodeOutput:
+    def execute(cls, model, image, k2n=None, **choices) -> io.NodeOutput:
+        given = {name: choices.pop(name, None) for name in ("seed", "mask", "alpha")}
         choices["unguided_scales"] = model.unguided_scales
         size, settings, sampling, refining = upscale_choices(choices)
-        return upscaled(
-            VARSRRestorer(model.network, sampling, refining),
-            host.execution(model),
-            image,
-            size,
-            settings,
-            seed=seed,
-            mask=mask,
-            alpha=alpha,
-        )
+        coarse, beside = (k2n.coarse(), [k2n.patcher]) if k2n else (None, [])
+        restorer = VARSRRestorer(model.network, sampling, refining, coarse)
+        execution = host.execution(model, beside=beside)
+        return upscaled(restorer, execution, image, size, settings, **given)
