@@ -1,0 +1,38 @@
+// What our parts of the page say, in English: the one place. Between the outer braces stands JSON;
+// tools/generate/locales.py reads it, and fills in nothing: {name} is replaced in texts.js.
+
+export const ENGLISH = {
+    "scales": "Scales, coarse to fine",
+    "scales_meaning": "Tokens along a tile's side at each scale",
+    "scales_pick": "Tokens per tile side. Click one to go on from there.",
+    "scales_kept": "Keeps {kept} of {scales} scales of \"tokens\"",
+    "scale": "Scale {scale} of {scales}: {side} x {side} tokens a tile",
+    "scale_first": "Scale {scale} of {scales}: {side} x {side} tokens a tile. Predict every scale.",
+    "scale_pick": "Scale {scale} of {scales}: {side} x {side} tokens a tile. Keep the {kept} before it of \"tokens\", and go on here.",
+    "stage_encoding": "encoding",
+    "stage_scale": "scale {scale} of {scales}",
+    "stage_refining": "refining",
+    "stage_decoding": "decoding",
+    "stage_finishing": "finishing",
+    "comparison": "Before and after",
+    "before": "before",
+    "after": "after",
+    "border": "Border between before and after",
+    "border_at": "{percent} % before",
+    "drag": "Drag to compare, click to switch between before and after",
+    "previous": "Previous picture",
+    "next": "Next picture",
+    "number": "{number} / {count}",
+    "some": "{number} / {count} of {total}",
+    "some_meaning": "Of {total} pictures, the first {count} are kept for this view",
+    "full_size": "Full size",
+    "size": "{width} x {height}",
+    "shrunk": "{width} x {height}, shown at {percent} %",
+    "fit": "Fit",
+    "actual": "100 %",
+    "zoom": "{percent} %",
+    "zoom_in": "Larger",
+    "zoom_out": "Smaller",
+    "close": "Close",
+    "keys": "Drag: compare. Click or Space: switch. Wheel, + and -: zoom. 1: 100 %. 0: fit. Page Up and Page Down: pictures. Esc: close."
+};
