@@ -1,37 +1,38 @@
-"""Names, descriptions and tooltips of all nodes in every language: writes locales/.
+"""All texts that the page shows in every language: writes locales/.
 
     .venv/bin/python tools/generate/locales.py [HOST]
 
 HOST: folder with ComfyUI's main.py; by default the one that tools/test.py sets up. English comes
-from the nodes themselves; tools/generate/translations/LANGUAGE.json maps each English text to its
-translation, once. Writes nothing and names the texts when one has no translation or is not used.
+from the nodes themselves and from web/js/english.js; tools/generate/translations/ maps each English
+text to its translation, once: LANGUAGE.json those of the nodes, page/, notes/ and messages/ see
+page_texts.py. Writes nothing and names the texts when one has no translation or is not used.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tools.generate.page_texts import page_texts
 from tools.generate.read_nodes import chosen_host, read_nodes
+from tools.generate.translating import (
+    LANGUAGES,
+    SOURCE,
+    Texts,
+    TranslationError,
+    read_table,
+    strings,
+    translated,
+)
 
-TRANSLATIONS = Path(__file__).resolve().parent / "translations"
-SOURCE = "en"
-LANGUAGES = (SOURCE, "zh", "ja", "ko")
-
-# Syntax of the page's translator (vue-i18n): it would show something else, or nothing.
+# Syntax of the page's translator (vue-i18n): it would show something else, or nothing. Only texts
+# of nodes go through it; those of main.json are read by web/js/texts.js alone.
 UNSAFE = frozenset("{}@|")
-
-Texts = dict[str, Any]  # str -> str or Texts
-
-
-class TranslationError(Exception):
-    """A text without a translation, a translation without a text, or one that cannot be shown."""
 
 
 def english(infos: dict[str, dict[str, Any]]) -> Texts:
@@ -39,38 +40,24 @@ def english(infos: dict[str, dict[str, Any]]) -> Texts:
     return {_key(node): _english_node(info) for node, info in infos.items()}
 
 
-def translated(texts: Texts, table: dict[str, str]) -> Texts:
-    """`texts` in the language of `table`; raises TranslationError unless both hold the same."""
-    used = dict.fromkeys(_strings(texts))
-    problems = [f"no translation: {text}" for text in used if text not in table]
-    problems += [f"no longer used: {text}" for text in table if text not in used]
-    problems += [f"empty: {text}" for text, other in table.items() if not other.strip()]
-    if problems:
-        raise TranslationError("\n".join(problems))
-    return _each_string(texts, table.__getitem__)
-
-
 def files(texts: Texts) -> dict[Path, str]:
-    """What locales/ must hold for these English texts: path within the pack -> content."""
+    """What locales/ must hold for these English texts of nodes: path within the pack -> content."""
     contents, problems = {}, []
     for language in LANGUAGES:
         try:
-            content = texts if language == SOURCE else translated(texts, read_table(language))
+            nodes = texts if language == SOURCE else translated(texts, read_table(language))
+            page = page_texts(language)
         except TranslationError as error:
             problems.append(f"{language}:\n{error}")
             continue
-        unsafe = [text for text in dict.fromkeys(_strings(content)) if UNSAFE & set(text)]
+        unsafe = [text for text in dict.fromkeys(strings(nodes)) if UNSAFE & set(text)]
         problems += [f"{language}: has one of {''.join(sorted(UNSAFE))}: {t}" for t in unsafe]
-        path = Path("locales") / language / "nodeDefs.json"
-        contents[path] = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        for name, content in (("main", page), ("nodeDefs", nodes)):
+            path = Path("locales") / language / f"{name}.json"
+            contents[path] = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     if problems:
         raise TranslationError("\n".join(problems))
     return contents
-
-
-def read_table(language: str) -> dict[str, str]:
-    """English text -> translation."""
-    return json.loads((TRANSLATIONS / f"{language}.json").read_text(encoding="utf-8"))
 
 
 def _english_node(info: dict[str, Any]) -> Texts:
@@ -93,18 +80,6 @@ def _english_node(info: dict[str, Any]) -> Texts:
 def _key(name: str) -> str:
     """As the page looks a name up: a dot would lead one level down."""
     return name.replace(".", "_")
-
-
-def _strings(texts: Texts) -> Iterator[str]:
-    for value in texts.values():
-        yield from (value,) if isinstance(value, str) else _strings(value)
-
-
-def _each_string(texts: Texts, change: Callable[[str], str]) -> Texts:
-    return {
-        key: change(value) if isinstance(value, str) else _each_string(value, change)
-        for key, value in texts.items()
-    }
 
 
 def main() -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from tools.generate.page import with_slider
-from tools.generate.template_graphs import Link, Node, Template
+from tools.generate import subgraphs
+from tools.generate.page import with_slider, with_strip
+from tools.generate.template import Box, Graph, Link, Node, Template
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-COLUMN, GAP = 400, 60  # of the layout, in pixels of the canvas
-WIDTH, TITLE, ROW, WIDGET, PICTURE = 320, 40, 20, 26, 280
+COLUMN, GAP = 380, 60  # of the layout, in pixels of the canvas
+HIGHEST = 840  # of a column
+WIDTH, TITLE, ROW, WIDGET, PICTURE, STRIP = 320, 40, 20, 26, 280, 60
 SHOWS_PICTURE = {"LoadImage", "SaveImage", "PreviewImage", "SaveVideo"} | with_slider()
-NOTE_SIZE = [320, 200]
+SHOWS_STRIP = with_strip()  # and previews while it runs
+NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 420, 18, 72  # and so many letters in a line
 
 
 class Layout:
-    """One template against what the host says of its nodes."""
+    """One graph against what the host says of its nodes."""
 
-    def __init__(self, template: Template, known: dict[str, dict]) -> None:
-        self.template, self.known = template, known
+    def __init__(self, graph: Graph, known: dict[str, dict]) -> None:
+        self.graph = graph
+        self.boxes = [node for node in graph.nodes if isinstance(node, Box)]
+        self.known = known | {box.kind: subgraphs.declared(box, known) for box in self.boxes}
         self.links: list[list] = []
 
     def inputs(self, node: Node) -> dict[str, tuple]:
@@ -38,58 +43,87 @@ class Layout:
         choices = declared[0] if isinstance(declared[0], list) else options.get("options", [])
         return choices[0] if choices else ""
 
-    def api(self) -> dict[str, dict]:
-        graph = {}
-        for node in self.template.nodes:
+    def api(self, within: str = "", outside: dict[int, list] | None = None) -> dict[str, dict]:
+        """Boxes unfolded, as the page does: "3:1" is node 1 of box 3.
+
+        within:  what numbers begin with
+        outside: what arrives at the inputs of the box that these nodes are in
+        """
+        found: dict[str, dict] = {}
+        for node in self.graph.nodes:
             inputs = {}
             for name, declared in self.inputs(node).items():
                 given = node.inputs.get(name)
                 if isinstance(given, Link):
-                    inputs[name] = [str(given.node.number), given.output]
+                    inputs[name] = self._source(given, within, outside or {})
                 elif self.is_widget(declared):
                     inputs[name] = self.value(node, name, declared)
-            graph[str(node.number)] = {"class_type": node.kind, "inputs": inputs}
-        return graph
+            if isinstance(node, Box):
+                arriving = {slot: inputs[name] for slot, name in enumerate(node.inputs)}
+                inside = Layout(node.inside, self.known)
+                found |= inside.api(f"{within}{node.number}:", arriving)
+            else:
+                found[f"{within}{node.number}"] = {"class_type": node.kind, "inputs": inputs}
+        return found
+
+    def _source(self, link: Link, within: str, outside: dict[int, list]) -> list:
+        if link.node.number == subgraphs.ENTRANCE:
+            return outside[link.output]
+        if isinstance(link.node, Box):
+            inner = list(link.node.leaving.values())[link.output]
+            return self._source(inner, f"{within}{link.node.number}:", {})
+        return [f"{within}{link.node.number}", link.output]
 
     def editor(self) -> dict:
         nodes = [self.node(node, place) for node, place in self.places()]
         for number, outgoing in enumerate(self.links):
             outgoing[0] = number + 1
-        nodes.append(self._note(len(nodes)))
+        if isinstance(self.graph, Template) and self.graph.note:
+            nodes.append(_note(self.graph.note, len(nodes)))
+        inside = [(box, Layout(box.inside, self.known)) for box in self.boxes]
+        definitions = [subgraphs.definition(box, layout) for box, layout in inside]
+        numbers = [
+            node["id"] for whole in ({"nodes": nodes}, *definitions) for node in whole["nodes"]
+        ]
         return {
-            "id": self.template.name,
+            "id": self.graph.name,
             "revision": 0,
-            "last_node_id": len(nodes),
+            "last_node_id": max(numbers),
             "last_link_id": len(self.links),
             "nodes": nodes,
             "links": self.links,
             "groups": [],
+            **({"definitions": {"subgraphs": definitions}} if definitions else {}),
             "config": {},
             "extra": {},
             "version": 0.4,
         }
 
     def places(self) -> list[tuple[Node, list[int]]]:
-        """One column a step away from the sources, one below the other."""
-        depth: dict[int, int] = {}
-        for node in self.template.nodes:
-            sources = [link.node.number for link in node.inputs.values() if isinstance(link, Link)]
-            depth[node.number] = max((depth[source] + 1 for source in sources), default=0)
-        bottom: dict[int, int] = {}
+        """One below the other and never left of a source; full columns begin the next."""
+        columns: dict[int, int] = {}  # of each node
+        bottoms = [40]
         places = []
-        for node in self.template.nodes:
-            column = depth[node.number]
-            top = bottom.get(column, 40)
-            places.append((node, [40 + column * COLUMN, top]))
-            bottom[column] = top + self._height(node) + GAP
+        for node in self.graph.nodes:
+            links = [link for link in node.inputs.values() if isinstance(link, Link)]
+            column = max((columns.get(link.node.number, 0) for link in links), default=0)
+            height = self._height(node)
+            while bottoms[column] > 40 and bottoms[column] + height > HIGHEST:
+                column += 1
+                bottoms += [40] * (column == len(bottoms))
+            columns[node.number] = column
+            places.append((node, [40 + column * COLUMN, bottoms[column]]))
+            bottoms[column] += height + GAP
         return places
 
     def _height(self, node: Node) -> int:
         inputs = self.inputs(node)
         widgets = sum(self.is_widget(declared) for declared in inputs.values())
+        widgets += len(node.shown) if isinstance(node, Box) else 0
         sockets = max(len(inputs) - widgets, len(self.known[node.kind]["output"]))
-        picture = PICTURE if node.kind in SHOWS_PICTURE else 0
-        return TITLE + ROW * sockets + WIDGET * widgets + picture
+        picture = PICTURE if node.kind in SHOWS_PICTURE | SHOWS_STRIP else 0
+        strip = STRIP if node.kind in SHOWS_STRIP else 0
+        return TITLE + ROW * sockets + WIDGET * widgets + picture + strip
 
     def node(self, node: Node, place: list[int]) -> dict:
         sockets, widgets = [], []
@@ -116,16 +150,21 @@ class Layout:
                 zip(said["output_name"], said["output"], strict=True)
             )
         ]
-        properties = {"Node name for S&R": node.kind}
+        properties: dict[str, object] = {"Node name for S&R": node.kind}
+        if isinstance(node, Box):
+            shown = [[str(inside.number), widget] for inside, widget in node.shown]
+            properties = {"proxyWidgets": shown}
         if node.models:
             properties["models"] = node.models
+        named = {"title": node.title} if node.title else {}
         return {
             "id": node.number,
             "type": node.kind,
+            **named,
             "pos": place,
             "size": [WIDTH, self._height(node)],
             "flags": {},
-            "order": node.number - 1,
+            "order": node.number - self.graph.first,
             "mode": 0,
             "inputs": sockets,
             "outputs": outputs,
@@ -148,7 +187,7 @@ class Layout:
     def _leaving(self, node: Node, output: int) -> list[int]:
         """Numbers of the links from an output: links are numbered in the order of their targets."""
         number, found = 0, []
-        for target in self.template.nodes:
+        for target in self.graph.nodes:
             for name in self.inputs(target):
                 given = target.inputs.get(name)
                 if isinstance(given, Link):
@@ -157,17 +196,20 @@ class Layout:
                         found.append(number)
         return found
 
-    def _note(self, order: int) -> dict:
-        return {
-            "id": order + 1,
-            "type": "MarkdownNote",
-            "pos": [40, -NOTE_SIZE[1] - 40],
-            "size": NOTE_SIZE,
-            "flags": {},
-            "order": order,
-            "mode": 0,
-            "inputs": [],
-            "outputs": [],
-            "properties": {},
-            "widgets_values": [self.template.note],
-        }
+
+def _note(text: str, order: int) -> dict:
+    """Left of the graph: it is read first."""
+    lines = sum(2 + len(paragraph) // NOTE_LETTERS for paragraph in text.split("\n\n"))
+    return {
+        "id": order + 1,
+        "type": "MarkdownNote",
+        "pos": [40 - NOTE_WIDTH - GAP, 40],
+        "size": [NOTE_WIDTH, TITLE + NOTE_LINE * lines],
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "properties": {},
+        "widgets_values": [text],
+    }

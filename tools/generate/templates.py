@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tools.generate.blueprint import NAME, blueprint
+from tools.generate.blueprint import blueprints
 from tools.generate.template_graphs import TEMPLATES
 from tools.generate.template_layout import Layout
 from tools.host import OLDEST, comfyui, in_environment
@@ -25,6 +25,8 @@ SUBGRAPHS = ROOT / "subgraphs"
 
 
 def write(known: dict[str, dict]) -> None:
+    for old in (*FOLDER.rglob("*.json"), *SUBGRAPHS.glob("*.json")):
+        old.unlink()
     for template in TEMPLATES:
         layout = Layout(template, known)
         for path, graph in (
@@ -32,7 +34,8 @@ def write(known: dict[str, dict]) -> None:
             (FOLDER / f"{template.name}.json", layout.editor()),
         ):
             save(path, graph)
-    save(SUBGRAPHS / f"{NAME}.json", blueprint(known))
+    for name, whole in blueprints(known).items():
+        save(SUBGRAPHS / f"{name}.json", whole)
 
 
 def save(path: Path, graph: dict) -> None:

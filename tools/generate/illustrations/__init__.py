@@ -1,0 +1,1 @@
+"""Pictures of the help pages, of README and of the registry."""
