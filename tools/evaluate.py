@@ -1,191 +1,216 @@
-"""Restores a folder of pictures and scores the results against what they should be, in one command.
+"""Restores a folder of pictures and scores the results against what they should be; scores what is
+there already; compares two runs.
 
     pip install -r tools/requirements-evaluate.txt
-    python tools/evaluate.py LOW_QUALITY REFERENCES RESULTS [--scores FILE.json] [OPTIONS]
+    python tools/evaluate.py LOW_QUALITY REFERENCES RESULTS [SCORING] [OPTIONS]
+    python tools/evaluate.py score RESULTS [--references DIR] [--low DIR] [--grey PICTURE] [SCORING]
+    python tools/evaluate.py compare FIRST SECOND [--references DIR] [--low DIR] [SCORING]
+    python tools/evaluate.py grey PICTURE.png
 
-OPTIONS are those of `python -m varsr_core.batch`, which does the restoring: a second call only
-scores, and --ray spreads the work. A result belongs to the picture of the same place and stem in
-REFERENCES, whose size it must have; see --scale.
+    SCORING: [--metrics NAME...] [--border 4] [--fetch] [--scores FILE.json]
 
-PSNR-Y and SSIM-Y: of luma (BT.601), without the outermost 4 pixels; LR-PSNR: of luma, of the result
-brought back to the size of its input, against the input: faithfulness. Of these and HaarPSI more is
-better, of GMSD and ST-LPIPS (LPIPS that forgives shifts) less. A measure is left out where its
-package is missing.
+The first form restores; OPTIONS are those of `python -m varsr_core.batch`: a second call only
+scores, and --ray spreads the work. FIRST and SECOND are files that --scores wrote, or folders of
+results. A result belongs to the picture of the same place and stem, or of a stem that differs
+in all by one ending (0801 and 0801x4); it must have the size of its reference, see --scale.
+
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tools.metrics import artefacts, scoring
+from tools.metrics.case import BORDER
+from tools.metrics.catalogue import DEFAULT, LOW, MODEL, REFERENCE
+from tools.metrics.comparing import comparison
+from tools.metrics.folders import matched, opened, pictures, size_of
+from tools.metrics.sets import Picture, gathered, score_set
+from tools.metrics.texts import HELP
 from varsr_core.batch.__main__ import NOT_DONE
 from varsr_core.batch.__main__ import main as restore
 from varsr_core.batch.cli import parse
-from varsr_core.batch.pictures.formats import PICTURE_FORMATS
 from varsr_core.errors import InputError
 from varsr_core.images.output_size import OutputSize
 
-BORDER = 4  # pixels; what lies there is mostly guessed
-LUMA = (65.481, 128.553, 24.966)  # of red, green and blue in [0, 1]; BT.601, beginning at 16
-STLPIPS_NETS = ("alex", "vgg")
+FORMS = ("score", "compare", "grey")
+OF_RESULTS = (*DEFAULT, "niqe", "grid")  # where nothing is asked for
 
 
-@dataclass(frozen=True)
-class Case:
-    """One picture: what was made of what, and what it should be."""
-
-    low: Image.Image
-    result: Image.Image
-    reference: Image.Image
-
-
-Measure = Callable[[Case], float]
-
-
-def luma(picture: Image.Image) -> Tensor:
-    """(1, 1, H, W) float64, 16 to 235."""
-    values = np.asarray(picture, np.float64) / 255 @ np.array(LUMA)
-    return torch.from_numpy(values + 16)[None, None]
-
-
-def inner(picture: Image.Image) -> Tensor:
-    return luma(picture)[..., BORDER:-BORDER, BORDER:-BORDER]
-
-
-def colors(picture: Image.Image) -> Tensor:
-    """(1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.asarray(picture, np.float32) / 255).movedim(-1, 0)[None]
-
-
-def psnr(ours: Tensor, theirs: Tensor) -> float:
-    return float(10 * torch.log10(255**2 / (ours - theirs).square().mean().clamp(min=1e-10)))
-
-
-def lr_psnr(case: Case) -> float:
-    back = case.result.resize(case.low.size, Image.Resampling.BICUBIC)
-    return psnr(luma(back), luma(case.low))
-
-
-def measures() -> dict[str, Measure]:
-    """Those whose packages are installed."""
-    found: dict[str, Measure] = {
-        "PSNR-Y": lambda case: psnr(inner(case.result), inner(case.reference)),
-        "LR-PSNR": lr_psnr,
-    }
-    for add in (_add_piq, _add_stlpips):
-        try:
-            add(found)
-        except ImportError as error:
-            print(f"left out: {error}; pip install -r tools/requirements-evaluate.txt")
-    return found
-
-
-def _add_piq(found: dict[str, Measure]) -> None:
-    import piq
-
-    def ssim(case: Case) -> float:
-        pair = inner(case.result), inner(case.reference)
-        return float(piq.ssim(*(p / 255 for p in pair), data_range=1.0, downsample=False))
-
-    found["SSIM-Y"] = ssim
-    for name, measure in (("GMSD", piq.gmsd), ("HaarPSI", piq.haarpsi)):
-        found[name] = lambda case, measure=measure: float(
-            measure(colors(case.result), colors(case.reference), data_range=1.0)
-        )
-
-
-def _add_stlpips(found: dict[str, Measure]) -> None:
-    from stlpips_pytorch import stlpips
-
-    for name in STLPIPS_NETS:
-        net = stlpips.LPIPS(net=name, variant="shift_tolerant", verbose=False)
-        found[f"ST-LPIPS {name}"] = lambda case, net=net: float(
-            net(colors(case.result), colors(case.reference), normalize=True)
-        )
-
-
-def pictures(folder: Path) -> dict[str, Path]:
-    """All below a folder, by place and stem."""
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PICTURE_FORMATS and not path.name.startswith(".")
-    }
-
-
-def pairs(low: Path, references: Path, size: OutputSize) -> dict[str, tuple[Path, Path]]:
+def restorable(low: Path, references: Path, size: OutputSize) -> dict[str, tuple[Path, Path]]:
     """Inputs and references, checked before anything is restored. Raises InputError."""
-    wanted, found = pictures(references), {}
-    for name, path in pictures(low).items():
-        if name not in wanted:
-            raise InputError(f"{path}: there is no {name} in {references}; use the same stems")
-        width, height = Image.open(wanted[name]).size
-        own_height, own_width = size.of(*Image.open(path).size[::-1])
+    inputs, wanted = pictures(low), pictures(references)
+    partners = matched(inputs, wanted, references)
+    found = {}
+    for name, path in inputs.items():
+        reference = wanted[partners[name]]
+        width, height = size_of(reference)
+        own_height, own_width = size.of(*size_of(path)[::-1])
         if (own_height, own_width) != (height, width):
             raise InputError(
                 f"{path}: the result would be {own_width}x{own_height}, and its reference is "
                 f"{width}x{height}; choose another --scale"
             )
-        found[name] = path, wanted[name]
-    if not found:
-        raise InputError(f"{low} holds no pictures")
+        found[name] = path, reference
     return found
 
 
-@torch.inference_mode()
-def score(found: dict[str, tuple[Path, Path]], results: Path) -> dict[str, dict[str, float]]:
-    """All measures of all pictures, and their means."""
-    known, made, rows = measures(), pictures(results), {}
-    for name, (low, reference) in found.items():
-        opened = (Image.open(path).convert("RGB") for path in (low, made[name], reference))
-        case = Case(*opened)
-        rows[name] = {title: measure(case) for title, measure in known.items()}
-    means = {title: float(np.mean([row[title] for row in rows.values()])) for title in known}
-    return rows | {"mean": means}
+def noise_of_model(options: list[str], size: OutputSize) -> float:
+    """What a model leaves of the noise of a grey picture, with the same options. InputError."""
+    with tempfile.TemporaryDirectory() as folder:
+        low, made = Path(folder, "low"), Path(folder, "made")
+        low.mkdir()
+        grey = artefacts.noisy_grey()
+        grey.save(low / "grey.png")
+        if restore([str(low), str(made), *options]):
+            raise InputError("the noisy grey could not be restored; leave noise out of --metrics")
+        result = opened(next(iter(pictures(made).values())))
+        expected = size.of(*grey.size)[::-1]
+        assert result.size == expected, f"{result.size}, not {expected}"
+        return artefacts.noise_left(result)
+
+
+def run_restoring(arguments: list[str]) -> int:
+    parser = _parser()
+    for name in ("low_quality", "references", "results"):
+        parser.add_argument(name, type=Path, metavar=name.upper())
+    _add_scoring(parser)
+    chosen, options = parser.parse_known_args(arguments)
+    command = parse([str(chosen.low_quality), str(chosen.results), *options])
+    found = restorable(chosen.low_quality, chosen.references, command.options.size)
+    loaded = _load(chosen, DEFAULT, {REFERENCE, LOW, MODEL}, command.options.device)
+    code = restore([str(chosen.low_quality), str(chosen.results), *options])
+    if code:
+        return code
+    of_model = {}
+    for one in loaded:
+        if one.run is None:
+            of_model[one.metric.title] = noise_of_model(options, command.options.size)
+    made = pictures(chosen.results)
+    partners = matched(found, made, chosen.results)
+    whole = {
+        name: Picture(made[partners[name]], reference, low)
+        for name, (low, reference) in found.items()
+    }
+    _report(score_set(whole, loaded, chosen.border, of_model), chosen.scores)
+    return 0
+
+
+def run_score(arguments: list[str]) -> int:
+    parser = _parser()
+    parser.add_argument("results", type=Path, metavar="RESULTS")
+    parser.add_argument(
+        "--grey", type=Path, metavar="PICTURE", help="what the model made of the noisy grey"
+    )
+    _add_folders(parser)
+    chosen = parser.parse_args(arguments)
+    found = gathered(chosen.results, chosen.references, chosen.low)
+    _report(_scores_of(chosen, found), chosen.scores)
+    return 0
+
+
+def run_compare(arguments: list[str]) -> int:
+    parser = _parser()
+    for name in ("first", "second"):
+        parser.add_argument(name, type=Path, metavar=name.upper())
+    _add_folders(parser)
+    chosen = parser.parse_args(arguments)
+    chosen.grey = None
+    runs = []
+    for path in (chosen.first, chosen.second):
+        if path.is_dir():
+            found = gathered(path, chosen.references, chosen.low)
+            runs.append(_scores_of(chosen, found))
+        else:
+            runs.append(scoring.read(path))
+    text, record = comparison((runs[0], runs[1]), (str(chosen.first), str(chosen.second)))
+    print(text)
+    if chosen.scores:
+        scoring.write(record, chosen.scores)
+    return 0
+
+
+def run_grey(arguments: list[str]) -> int:
+    parser = _parser()
+    parser.add_argument("picture", type=Path, metavar="PICTURE.png")
+    artefacts.noisy_grey().save(parser.parse_args(arguments).picture)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        description=f"{__doc__}{HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--references", type=Path, metavar="DIR", help="what results should be")
+    parser.add_argument("--low", type=Path, metavar="DIR", help="what results were made of")
+    parser.add_argument("--device", default="auto", help="of networks, for torch (default: auto)")
+    _add_scoring(parser)
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="see above")
+    parser.add_argument(
+        "--border",
+        type=int,
+        default=BORDER,
+        help="pixels that PSNR-Y and SSIM-Y leave out; papers: 0 (default: %(default)s)",
+    )
+    parser.add_argument("--fetch", action="store_true", help="weights of networks may be fetched")
+    parser.add_argument("--scores", type=Path, metavar="FILE.json", help="scores are written there")
+
+
+def _load(
+    chosen: argparse.Namespace, default: tuple[str, ...], given: set[str], device: str
+) -> list[scoring.Loaded]:
+    if chosen.border < 0:
+        raise InputError(f"border is {chosen.border}; 0 pixels or more are expected")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    lenient = chosen.metrics is None
+    names = default if lenient else chosen.metrics
+    return scoring.load(names, given, lenient=lenient, fetch=chosen.fetch, device=device)
+
+
+def _scores_of(chosen: argparse.Namespace, found: dict[str, Picture]) -> dict[str, scoring.Row]:
+    ways = {REFERENCE: chosen.references, LOW: chosen.low, MODEL: chosen.grey}
+    given = {kind for kind, way in ways.items() if way is not None}
+    loaded = _load(chosen, OF_RESULTS, given, chosen.device)
+    of_model = {
+        one.metric.title: artefacts.noise_left(opened(chosen.grey))
+        for one in loaded
+        if one.run is None
+    }
+    return score_set(found, loaded, chosen.border, of_model)
+
+
+def _report(rows: dict[str, scoring.Row], path: Path | None) -> None:
+    print(scoring.table(rows))
+    if path:
+        scoring.write(rows, path)
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for name in ("low_quality", "references", "results"):
-        parser.add_argument(name, type=Path, metavar=name.upper())
-    parser.add_argument("--scores", type=Path, metavar="FILE.json", help="scores are written there")
-    chosen, options = parser.parse_known_args(arguments)
-    options = [str(chosen.low_quality), str(chosen.results), *options]
+    form = arguments[0] if arguments and arguments[0] in FORMS else ""
+    runs = {"score": run_score, "compare": run_compare, "grey": run_grey}
     try:
-        found = pairs(chosen.low_quality, chosen.references, parse(options).options.size)
+        return runs[form](arguments[1:]) if form else run_restoring(arguments)
     except InputError as error:
         print(error)
         return NOT_DONE
-    code = restore(options)
-    if code:
-        return code
-    warnings.simplefilter("ignore")  # of the packages, about their own imports
-    rows = score(found, chosen.results)
-    width = max(map(len, rows))
-    print(" " * width, *rows["mean"], sep="  ")
-    for name, row in rows.items():
-        cells = (f"{value:.4g}".rjust(len(title)) for title, value in row.items())
-        print(name.ljust(width), *cells, sep="  ")
-    if chosen.scores:
-        chosen.scores.write_text(json.dumps(rows, indent=1))
-    return 0
 
 
 if __name__ == "__main__":
