@@ -1,12 +1,14 @@
 """Trains the small model that the pack carries, with VGG features as a further loss.
 
     python tools/nano/train.py pack-features FEATURES
+    python tools/nano/train.py resize MODEL RUN --config CONFIG --data PICTURES
     python tools/nano/train.py train FEATURES --data CROPS --out RUN [--minutes 25]
     python tools/nano/train.py ship RUN varsr_core/assets/varsr_nano.safetensors
 
 The first needs `pip install --no-deps stlpips_pytorch`; crops come from training_set.py. Training
-resumes: the same command goes on where the last one stopped. The features are those of that package
-(shift-tolerant VGG-16), in half precision; the model's card must name them.
+resumes: the same command goes on where the last one stopped. `resize` begins a run with the
+tokenizer and the prefix encoder of a model whose latent has other sizes. The features are those of
+that package (shift-tolerant VGG-16), in half precision; the model's card must name them.
 """
 
 from __future__ import annotations
@@ -27,9 +29,16 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
-from varsr_core.training.config import read_config
-from varsr_core.training.run import MODEL_FILE, Training
+from varsr_core.training.closed_form.resized_tokenizer import resized_tokenizer
+from varsr_core.training.config import TrainingConfig, read_config
+from varsr_core.training.data.pictures import PictureFolder, batches
+from varsr_core.training.run import MODEL_FILE, RESIZED_FILE, Training
+from varsr_core.training.starting.new_model import config_from_json, new_model
+from varsr_core.varsr.family import VARSR_FAMILY
+from varsr_core.varsr.model import VARSR
+from varsr_core.varsr.weights import build_model, sized_weights
 
+RESIZING = 384  # crops from which the layers next to a new latent and its codes are found
 PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
 SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
 POOLS = (None, 5, 11, 19)  # the blur that each slice begins with
@@ -79,12 +88,34 @@ def pack_features(out: Path) -> None:
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
+def resize(old: VARSR, run: Path, config: TrainingConfig, data: list[Path]) -> None:
+    """Begins a run: what `old` has learned is kept as far as the new sizes allow."""
+    new = new_model(config_from_json(config.sizes), config.seed)
+    folder = PictureFolder(data, [], new.config.tile_size, negative_share=0, zoom=config.zoom)
+    pictures, _ = next(batches(folder, RESIZING, config.seed))
+    generator = torch.Generator().manual_seed(config.seed)
+    left = resized_tokenizer(old, new, pictures, generator)
+    run.mkdir(parents=True)  # one that is there has been begun already
+    tensors = sized_weights(new)
+    made = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
+    save_checkpoint(made, run / MODEL_FILE, torch.float32, metadata={})
+    (run / RESIZED_FILE).touch()
+    print(f"{run / MODEL_FILE}: its tokens leave out {left:.1%} of a latent's energy")
+
+
 def train(arguments: argparse.Namespace) -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     features = VGGFeatures(load_file(arguments.features)).to(device)
     training = Training(
-        read_config(arguments.config), arguments.out, [arguments.data], [], None, device, features
+        read_config(arguments.config),
+        arguments.out,
+        arguments.data,
+        [],
+        None,
+        device,
+        features,
+        tuple(arguments.pairs) if arguments.pairs else None,
     )
     done = training.run(deadline)
     print("done" if done else "stopped; the same command goes on")
@@ -123,10 +154,16 @@ def main() -> None:
     pack.add_argument("features", type=Path)
     run = commands.add_parser("train")
     run.add_argument("features", type=Path)
-    run.add_argument("--data", type=Path, required=True)
+    run.add_argument("--data", type=Path, nargs="+", required=True)
+    run.add_argument("--pairs", type=Path, nargs=2, metavar=("LOW", "TARGET"))
     run.add_argument("--out", type=Path, required=True)
     run.add_argument("--config", type=Path, default=Path("nano"))
     run.add_argument("--minutes", type=float, default=math.inf)
+    begin = commands.add_parser("resize")
+    begin.add_argument("model", type=Path)
+    begin.add_argument("run", type=Path)
+    begin.add_argument("--config", type=Path, required=True)
+    begin.add_argument("--data", type=Path, nargs="+", required=True)
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)
     shipping.add_argument("out", type=Path)
@@ -137,6 +174,9 @@ def main() -> None:
         pack_features(arguments.features)
     elif arguments.command == "train":
         train(arguments)
+    elif arguments.command == "resize":
+        old = build_model(load_checkpoint([arguments.model], VARSR_FAMILY).tensors).float()
+        resize(old, arguments.run, read_config(arguments.config), arguments.data)
     else:
         ship(arguments.run, arguments.out, arguments.class_distance, arguments.decoder_share)
 

@@ -1,16 +1,23 @@
 """What is shipped of a run: its model, moved along two ways."""
 
+import dataclasses
 import importlib.util
 import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers import models
 from helpers.paths import TOOLS
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
-from varsr_core.training.run import MODEL_FILE
+from varsr_core.training.closed_form import Starts
+from varsr_core.training.config import TrainingConfig
+from varsr_core.training.run import MODEL_FILE, Training
+from varsr_core.training.starting.new_model import config_from_json
 from varsr_core.varsr.family import VARSR_FAMILY
+from varsr_core.varsr.training import kind as trained
+from varsr_core.varsr.weights import build_model
 
 TOOL = TOOLS / "nano" / "train.py"
 
@@ -62,3 +69,29 @@ def test_classes_and_decoder_go_their_share_of_the_way(tool, tmp_path, distance,
         "modulation",
         "head_modulation",
     }
+
+
+def test_run_begins_with_a_tokenizer_of_other_sizes(tool, tmp_path, monkeypatch):
+    old = build_model(models.converted_weights(3))
+    parts = ("tokenizer", "transformer", "refiner")
+    sizes = {name: dataclasses.asdict(getattr(old.config, name)) for name in parts}
+    sizes["tokenizer"] |= {"latent_channels": 3, "codebook_size": 40}
+    sizes["schedule"] = old.config.schedule.sides
+    for seed in range(3):
+        pixels = models.picture(64, 64, seed=seed)[0].permute(1, 2, 0).mul(255).byte()
+        Image.fromarray(pixels.numpy()).save(tmp_path / f"{seed}.png")
+    config = TrainingConfig(sizes=sizes)
+    tool.resize(old, tmp_path / "run", config, [tmp_path])
+    new = build_model(load_checkpoint([tmp_path / "run" / MODEL_FILE]).tensors)
+    assert new.config == config_from_json(sizes)
+    for ours, theirs in ((new.encoder.down, old.encoder.down), (new.decoder.up, old.decoder.up)):
+        assert all(
+            torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+        )
+    with pytest.raises(FileExistsError):
+        tool.resize(old, tmp_path / "run", config, [tmp_path])
+    monkeypatch.setattr(trained, "closed_form_starts", lambda _: Starts(print, print, print))
+    starts = Training(config, tmp_path / "run", [tmp_path], []).context.starts
+    assert starts.tokenizer is None
+    assert starts.prefix is None, "both are given"
+    assert starts.restorer is print
