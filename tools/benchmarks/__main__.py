@@ -22,16 +22,21 @@ COMMANDS = {
     "contact_sheet": "pictures of several folders side by side",
     "default_cost": "the built-in model in a real ComfyUI",
     "full_size": "the whole way of a full-size release in a real ComfyUI",
+    "full_size_classes": "the same of the class-to-image model, on both hosts",
+    "k2n_cost": "what K2N adds to a tile of the released model",
+    "nsarm_agreement": "the same as agreement, of NSARM",
     "preview_cost": "live previews in a real ComfyUI",
+    "progress": "how far the bar is from the time",
     "seams": "how far neighbouring tiles disagree",
     "soak": "memory, handles and interruptions over many prompts in a real ComfyUI",
+    "steady": "what steady frames gain and cost in films",
     "tiles": "a picture of four tiles beside one of a single tile",
 }
-IN_COMFYUI = ("default_cost", "full_size", "preview_cost", "soak")
+IN_COMFYUI = ("default_cost", "full_size", "full_size_classes", "preview_cost", "soak")
 
 
 def main() -> None:
-    shown = "\n".join(f"    {name:14} {told}" for name, told in COMMANDS.items())
+    shown = "\n".join(f"    {name:18} {told}" for name, told in COMMANDS.items())
     listing = argparse.ArgumentParser(
         prog="python tools/benchmarks",
         description=f"{__doc__}\n{shown}",

@@ -1,12 +1,15 @@
 """How often a faster precision chooses the same tokens: teacher-forced, scale by scale.
 
     python tools/benchmarks agreement [--model FILE | --size released|small] [--tiles FOLDER]
-                                     [--limit 2] [--only bf16 fp8]
+                                     [--limit 2] [--guidance 6] [--only bf16 fp16 fp8]
+                                     [--stored fp32 bf16 fp16]
 
 Every model sees the latents that the float32 model sampled, so that one other token does not make
 all later ones differ. Then each makes a picture of its own; its PSNR is against float32's. Without
 --tiles, noise is restored: random weights know no pictures, and `--size` builds those. They agree
-less often than trained ones, whose logits stand further apart.
+less often than trained ones, whose logits stand further apart. --stored says which dtype a file had
+them in; "as given" is what the float32 model has, too. fp16 is what `auto` takes on most GPUs: the
+tokenizer in bf16.
 """
 
 from __future__ import annotations
@@ -14,12 +17,19 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tools.benchmarks.common import add_model_options, chosen_weights, psnr, read_picture
+from tools.benchmarks.common import (
+    DTYPES,
+    add_model_options,
+    chosen_weights,
+    psnr,
+    read_picture,
+)
 from varsr_core.tiling.noise import TileSeed
 from varsr_core.varsr.acceleration import in_float8
 from varsr_core.varsr.model import VARSR
@@ -34,17 +44,26 @@ from varsr_core.varsr.sampling import (
     scale_logits,
     start_sampling,
 )
-from varsr_core.varsr.weights import build_model
+from varsr_core.varsr.weights import build_model, fix_dtype
 
 SEEDS = [TileSeed(0, 0)]
-SAMPLING, REFINING = SampleSettings(), RefineSettings()
-PRECISIONS = ("bf16", "fp8")
+SAMPLING = SampleSettings()
+PRECISIONS = (*DTYPES, "fp8")
+AS_GIVEN = "as given"
 
 
 def of_precision(name: str, weights: dict[str, Tensor]) -> VARSR:
-    """bf16: all of it; fp8: that, with 8-bit weights in the blocks."""
-    model = build_model(weights, dtype=torch.bfloat16 if name != "fp32" else torch.float32)
+    """bf16: all of it; fp16: with the tokenizer in bf16; fp8: bf16, 8-bit weights in the blocks."""
+    dtype = DTYPES.get(name, torch.bfloat16)
+    model = build_model(weights, dtype=dtype, wide_dtype=torch.bfloat16)
     return in_float8(model.state_dict(), model) if name == "fp8" else model
+
+
+def stored(name: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as a file of a dtype gives them back."""
+    if name == AS_GIVEN:
+        return weights
+    return {key: w.to(fix_dtype(key, w, DTYPES[name])) for key, w in weights.items()}
 
 
 def tiles(arguments: argparse.Namespace, size: int) -> Iterator[Tensor]:
@@ -59,25 +78,29 @@ def tiles(arguments: argparse.Namespace, size: int) -> Iterator[Tensor]:
         yield torch.nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 1)
 
 
-def sampled(model: VARSR, lq: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def sampled(
+    model: VARSR, lq: Tensor, sampling: SampleSettings = SAMPLING
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Ids and latents of every scale, and the picture, refined."""
-    state = start_sampling(model, model.encode_prefix(lq), SAMPLING, SEEDS)
+    state = start_sampling(model, model.encode_prefix(lq), sampling, SEEDS)
     for scale in range(model.config.schedule.num_scales):
-        sample_scale(model, state, scale, SAMPLING)
-    noise = refiner_noise(model, SEEDS, REFINING.steps)
-    residual = refine_latent(
-        model, hidden_by_tile(model, state), state.token_ids[-1], noise, REFINING
-    )
+        sample_scale(model, state, scale, sampling)
+    refining = RefineSettings(sampling.guidance)
+    noise, rows = refiner_noise(model, SEEDS, refining.steps), hidden_by_tile(model, state)
+    noise = noise.to(lq.device)
+    residual = refine_latent(model, rows, state.token_ids[-1], noise, refining)
     return state.token_ids, state.latents[1:], model.decode(state.latent + residual)
 
 
-def forced(model: VARSR, lq: Tensor, latents: list[Tensor]) -> list[Tensor]:
+def forced(
+    model: VARSR, lq: Tensor, latents: list[Tensor], sampling: SampleSettings = SAMPLING
+) -> list[Tensor]:
     """The ids it would choose at every scale behind the given latents."""
-    state = start_sampling(model, model.encode_prefix(lq), SAMPLING, SEEDS)
+    state = start_sampling(model, model.encode_prefix(lq), sampling, SEEDS)
     chosen = []
     for scale, side in enumerate(model.config.schedule.sides):
         state.hidden = next_hidden(model, state, scale, keep=side * side)
-        chosen.append(scale_logits(model, state, scale, SAMPLING).argmax(dim=-1))
+        chosen.append(scale_logits(model, state, scale, sampling).argmax(dim=-1))
         state.latents.append(latents[scale])
     return chosen
 
@@ -86,7 +109,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--tiles", type=Path)
     parser.add_argument("--limit", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--guidance", type=float, default=SAMPLING.guidance)
+    parser.add_argument("--only", nargs="+", choices=PRECISIONS, default=["bf16", "fp16", "fp8"])
+    parser.add_argument("--stored", nargs="+", choices=[AS_GIVEN, *DTYPES], default=[AS_GIVEN])
 
 
 @torch.inference_mode()
@@ -94,21 +119,24 @@ def run(arguments: argparse.Namespace) -> None:
     weights = chosen_weights(arguments)
     exact = of_precision("fp32", weights)
     given = list(tiles(arguments, exact.config.tile_size))
-    expected = [sampled(exact, lq) for lq in given]
+    sampling = SampleSettings(guidance=arguments.guidance)
+    expected = [sampled(exact, lq, sampling) for lq in given]
     sides = exact.config.schedule.sides
     del exact
-    for name in arguments.only:
+    for kept, name in product(arguments.stored, arguments.only):
         gc.collect()
-        model = of_precision(name, weights)
+        model = of_precision(name, stored(kept, weights))
         same = torch.zeros(len(sides), dtype=torch.float64)
         heard = []
         for lq, (ids, latents, picture) in zip(given, expected, strict=True):
-            chosen = forced(model, lq, latents)
+            chosen = forced(model, lq, latents, sampling)
             pairs = zip(chosen, ids, strict=True)
             same += torch.tensor([(a == b).double().mean() for a, b in pairs])
-            heard.append(psnr(sampled(model, lq)[2], picture))
+            heard.append(psnr(sampled(model, lq, sampling)[2], picture))
         shares = ", ".join(f"{s}: {x:.1%}" for s, x in zip(sides, same / len(given), strict=True))
         tokens = sum(side**2 for side in sides)
         whole = sum(s**2 * x for s, x in zip(sides, same / len(given), strict=True)) / tokens
-        print(f"{name} and fp32, {len(given)} tiles: {whole:.2%} of all tokens alike\n  {shares}")
-        print(f"  picture {min(heard):.1f} to {max(heard):.1f} dB", flush=True)
+        print(f"{name}, weights {kept}, {len(given)} tiles: {whole:.2%} of all tokens as in fp32")
+        print(f"  {shares}")
+        mean = sum(heard) / len(heard)
+        print(f"  picture {min(heard):.1f} to {max(heard):.1f} dB, mean {mean:.1f}", flush=True)

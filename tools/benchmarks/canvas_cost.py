@@ -88,7 +88,7 @@ def decode(model: VARSR, path: Path) -> None:
     tiles = model.decode(grid.cells().split(latent))
     ways["tile by tile, cross-faded"] = grid.merge(tiles)[0]
     pieces = torch.zeros(3, height, width)
-    decode_canvas(latent[0], decoder, Session(Execution(), 1), pieces)
+    decode_canvas(latent[0], decoder, Session(Execution()), pieces)
     for name, other in ways.items():
         difference = (pieces - other).abs()
         print(

@@ -20,6 +20,19 @@ ROUNDS = 5
 
 
 @dataclass(frozen=True)
+class CeilingSizes:
+    """Of what is measured: a square product's side, attention's rows and tokens, bytes copied."""
+
+    side: int
+    rows: int
+    length: int
+    copied: int
+
+
+ON_GPU, ON_CPU = CeilingSizes(8192, 8, 4096, 2**30), CeilingSizes(2048, 1, 2048, 2**27)
+
+
+@dataclass(frozen=True)
 class Ceilings:
     """matmul, attention: floating point operations a second; copy: bytes read and written."""
 
@@ -41,10 +54,12 @@ def chosen_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def measure(device: torch.device, dtype: torch.dtype) -> Ceilings:
+def measure(
+    device: torch.device, dtype: torch.dtype, sizes: CeilingSizes | None = None
+) -> Ceilings:
     """A square product, attention of the model's kind, and a copy, each as large as is fair."""
-    fast = device.type == "cuda"
-    side, rows, length, copied = (8192, 8, 4096, 2**30) if fast else (2048, 1, 2048, 2**27)
+    sizes = sizes or (ON_GPU if device.type == "cuda" else ON_CPU)
+    side, rows, length, copied = sizes.side, sizes.rows, sizes.length, sizes.copied
     a = torch.randn(side, side, device=device, dtype=dtype)
     heads = torch.randn(3, rows, 24, length, 64, device=device, dtype=dtype)
     block = torch.empty(copied, device=device, dtype=torch.uint8)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from tools.random_checkpoint import (
@@ -46,6 +45,8 @@ def chosen_weights(arguments: argparse.Namespace) -> dict[str, Tensor]:
 
 def read_picture(path: Path) -> Tensor:
     """(1, 3, H, W) float32 in [0, 1]."""
+    from PIL import Image
+
     with Image.open(path) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
     return pixels.permute(2, 0, 1)[None].float() / 255

@@ -54,7 +54,7 @@ def measure(restorer: VARSRRestorer, image: Tensor, scale: float, tiling: Tiling
     """image: (1, 3, H, W) in [0, 1]."""
     size = OutputSize("scale", scale)
     canvas = Canvas.of(image, size, restorer.tile_size, restorer.align, tiling)
-    session = Session(Execution(), 1)
+    session = Session(Execution())
     enlarged = canvas.enlarge(image)
     work = RestoringWork(restorer, [canvas.grid], enlarged, seed=0, device=session.device)
     cells = canvas.grid.cells()
