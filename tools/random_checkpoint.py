@@ -3,20 +3,21 @@
 For tests, benchmarks and a first run without the 15 GB download. Pictures made with them have no
 meaning.
 
-    python tools/random_checkpoint.py FOLDER [--size small|released] [--seed 0]
+    python tools/random_checkpoint.py FOLDER [--size small|released] [--seed 0] [--class-to-image]
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 Shapes = dict[str, tuple[int, ...]]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Sizes:
 
 
 RELEASED = Sizes()
+CLASS_TO_IMAGE_SIDES = (1, 2, 3, 4, 6, 9, 12, 16, 20, 24, 28, 32)
 SMALL = Sizes(64, 2, 2, 256, RELEASED.sides, (32,) * 5, 32, (32, 32, 32, 32, 64), 64, 2)
 MICRO = Sizes(32, 2, 2, 64, (1, 2, 3, 4), (32,) * 5, 32, (32, 32, 32, 32, 32), 32, 2)
 
@@ -148,20 +150,35 @@ def _attention(name: str, width: int) -> Shapes:
     return shapes | _layer(f"{name}.proj_out", width, width, 1)
 
 
-def random_weights(shapes: Shapes, sizes: Sizes, seed: int = 0) -> dict[str, Tensor]:
-    """Tensors of these shapes that neither blow up nor die out when the model runs."""
-    generator = torch.Generator().manual_seed(seed)
-    return {name: _tensor(name, shape, sizes, generator) for name, shape in shapes.items()}
+def random_weights(
+    shapes: Shapes,
+    sizes: Sizes,
+    seed: int = 0,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Tensors of these shapes that neither blow up nor die out when the model runs.
+
+    device: where they are made; other devices draw other numbers
+    dtype:  that they are kept in
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def kept(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return {name: kept(_tensor(name, shape, sizes, generator)) for name, shape in shapes.items()}
 
 
 def _tensor(name: str, shape: tuple[int, ...], sizes: Sizes, generator: torch.Generator) -> Tensor:
+    device = generator.device
     if name == "lvl_1L":
         counts = [side * side for side in sizes.sides]
         counts[0] += shape[1] - sum(counts)  # scale 0 also numbers the prefix
         return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))[None]
     if name.endswith(("attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")):
-        return torch.zeros(shape)
-    values = torch.randn(shape, generator=generator)
+        return torch.zeros(shape, device=device)
+    values = torch.randn(shape, generator=generator, device=device)
     if name.endswith("scale_mul_1H11"):
         return math.log(40) + 0.1 * values
     if name.endswith(".ada_lin.1.bias") and name.startswith("blocks"):
@@ -180,12 +197,25 @@ def _tensor(name: str, shape: tuple[int, ...], sizes: Sizes, generator: torch.Ge
     return values * gain / math.sqrt(math.prod(shape[1:]))
 
 
-def write_release(folder: Path, sizes: Sizes, seed: int = 0) -> tuple[Path, Path]:
-    """Writes VQVAE.pth and VARSR.pth, nested as the trainer left them, and returns their paths."""
+def class_to_image(sizes: Sizes) -> Sizes:
+    """Of the class-to-image model beside a model of these sizes."""
+    small = sizes.sides[-1] < CLASS_TO_IMAGE_SIDES[-1]
+    classes = 3831 if sizes is RELEASED else 11
+    return replace(sizes, sides=sizes.sides if small else CLASS_TO_IMAGE_SIDES, classes=classes)
+
+
+def write_release(
+    folder: Path, sizes: Sizes, seed: int = 0, *, with_prefix: bool = True
+) -> tuple[Path, Path]:
+    """Writes VQVAE.pth and VARSR.pth, nested as the trainer left them, and returns their paths.
+
+    with_prefix: or VARSR_C2I.pth, of class_to_image(sizes)
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = random_weights(tokenizer_shapes(sizes), sizes, seed)
-    transformer = random_weights(transformer_shapes(sizes), sizes, seed + 1)
-    paths = folder / "VQVAE.pth", folder / "VARSR.pth"
+    of = sizes if with_prefix else class_to_image(sizes)
+    transformer = random_weights(transformer_shapes(of, with_prefix=with_prefix), of, seed + 1)
+    paths = folder / "VQVAE.pth", folder / ("VARSR.pth" if with_prefix else "VARSR_C2I.pth")
     torch.save({"epoch": 0, "trainer": {"vae_local": tokenizer}}, paths[0])
     torch.save({"epoch": 0, "trainer": {"var_wo_ddp": transformer}}, paths[1])
     return paths
@@ -196,9 +226,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=("micro", "small", "released"), default="small")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--class-to-image", action="store_true", help="VARSR_C2I.pth in place of VARSR.pth"
+    )
     arguments = parser.parse_args()
     sizes = {"micro": MICRO, "small": SMALL, "released": RELEASED}[arguments.size]
-    for path in write_release(arguments.folder, sizes, arguments.seed):
+    with_prefix = not arguments.class_to_image
+    for path in write_release(arguments.folder, sizes, arguments.seed, with_prefix=with_prefix):
         print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
 
 

@@ -13,6 +13,8 @@ import sys
 
 from environment import ROOT, PreparationError, prepare, prepare_browser
 
+# Two processes: one for each ComfyUI, which the files that need none then share.
+ALL = ["-n", "2", "-rfER", "tests"]
 CHECKS = (
     ["ruff", "check", "."],
     # What the ComfyUI registry checks on publishing: exec, eval and ";".
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
             return status
     hosts = {version: str(host) for version, host in environment.hosts.items()}
     return subprocess.run(
-        [environment.python, "-m", "pytest", *(arguments or ["tests"])],
+        [environment.python, "-m", "pytest", *(arguments or ALL)],
         check=False,
         cwd=ROOT,
         env={

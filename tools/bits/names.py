@@ -15,6 +15,7 @@ PLACES: dict[str, tuple[str, ...]] = {  # of each name: "module:attribute", newe
     "upscale": ("varsr_core.upscaling:upscale", "varsr_core.upscale:upscale"),
     "upscale_each": ("varsr_core.upscaling:upscale_each", "varsr_core.upscale:upscale_each"),
     "match_image_colors": (
+        "varsr_core.images.reference:match_image_colors",
         "varsr_core.upscaling:match_image_colors",
         "varsr_core.images.color_fix:match_image_colors",
         "varsr_core.upscale:match_image_colors",

@@ -250,9 +250,18 @@ def previews(m: Materials) -> Made:
 
 
 def watched(work: Callable[..., Tensor]) -> Made:
-    """The picture, and what is handed out while it is made: small pictures, and numbers."""
-    told: list[Any] = []
-    made = work(execution=find("Execution")(on_progress=told.append, pictures=True))
-    shown = [one.picture for one in told if one.picture is not None]
+    """The picture, and what is handed out while it is made: small pictures, and numbers.
+
+    Earlier commits hand small pictures out, later ones what draws them.
+    """
+    told, shown = [], []
+
+    def look(one: Any) -> None:
+        told.append(one)
+        drawn = one.draw and one.draw() if hasattr(one, "draw") else one.picture
+        if drawn is not None:
+            shown.append(drawn)
+
+    made = work(execution=find("Execution")(on_progress=look, pictures=True))
     steps = [(one.done, one.total, -1 if one.step is None else one.step) for one in told]
     return {"picture": made, "shown": torch.stack(shown), "steps": torch.tensor(steps)}

@@ -13,6 +13,7 @@ OURS = ("VARSR_", "NSARM_")
 HELPERS = ("LoadImage", "RepeatImageBatch", "ImageBatch", "JoinImageWithAlpha", "ImageToMask",
            "MaskToImage", "InvertMask", "PROBE_Tensor", "PROBE_Spoil", "PROBE_Channels",
            "PROBE_SizeList", "PROBE_Strange")  # fmt: skip
+ELSEWHERE = ("VARSR_GetModel", "VARSR_LoadK2N", "VARSR_PredictCoarse")  # models are not there
 SOCKETS = ("IMAGE", "MASK")
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 PRIMITIVES = {"INT": "PrimitiveInt", "FLOAT": "PrimitiveFloat", "STRING": "PrimitiveString"}
@@ -44,7 +45,8 @@ class Graphs:
         self.rng, self.info, self.picture = rng, info, picture
         self.nodes: dict[str, Any] = {}
         self.faults = rng.choice((0, 0, 1, 1, 2, 5))
-        known = [name for name in info if name.startswith(OURS) or name in HELPERS]
+        ours = [name for name in info if name.startswith(OURS) and name not in ELSEWHERE]
+        known = [*ours, *(name for name in info if name in HELPERS)]
         self.makers: dict[str, list[tuple[str, int]]] = {}
         for name in known:
             for number, kind in enumerate(info[name]["output"]):
@@ -70,7 +72,7 @@ class Graphs:
             if need not in ("required", "optional"):
                 continue
             for field, spec in inputs.items():
-                if need == "optional" and self.rng.random() < 0.6:
+                if need == "optional" and (self.rng.random() < 0.6 or not self._made(spec[0])):
                     continue
                 if ours and self._wrong(0.02):
                     if self.rng.random() < 0.7:
@@ -80,6 +82,10 @@ class Graphs:
         if ours and self._wrong(0.01):
             node["inputs"]["more"] = self.rng.choice(JUNK)
         return name
+
+    def _made(self, kind: Any) -> bool:
+        """Whether there is something to be given to such an input."""
+        return isinstance(kind, list) or kind in (*WIDGETS, "COMBO") or kind in self.makers
 
     def _wrong(self, share: float) -> bool:
         if self.faults and self.rng.random() < share:
