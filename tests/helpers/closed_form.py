@@ -14,9 +14,9 @@ from PIL import Image
 from helpers.paths import KITTEN
 from helpers.training import SIZES
 from varsr_core.training.closed_form.tokenizer import linear_start
-from varsr_core.training.new_model import config_from_json, new_model
 from varsr_core.training.stages.encoded_target import encode_target
 from varsr_core.training.stages.tokenizer import revive_codes
+from varsr_core.training.starting.new_model import config_from_json, new_model
 
 CODES = 64
 

@@ -9,7 +9,7 @@ from varsr_core.runtime.execution import Execution, Session
 from varsr_core.tiling import decode as tiled_decode
 from varsr_core.tiling.decode import decode_canvas
 from varsr_core.tiling.group_norm import own_norm
-from varsr_core.training.new_model import config_from_json, new_model
+from varsr_core.training.starting.new_model import config_from_json, new_model
 from varsr_core.varsr.decoding import VARSRDecoder
 
 many = settings(max_examples=120, deadline=None, derandomize=True, database=None)
@@ -55,15 +55,15 @@ def noise(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def session_of(at_once=1, **services):
-    return Session(Execution(prepare=lambda: at_once, **services), 0)
+def session_of(at_once=1, plan=(), **services):
+    return Session(Execution(prepare=lambda: at_once, **services), plan)
 
 
-def decoded(latent, decoder, at_once=2, **services):
+def decoded(latent, decoder, at_once=2, plan=(), **services):
     """(C, H, W) -> (3, H * pixels, W * pixels), piece by piece."""
     height, width = latent.shape[1:]
     rgb = torch.full((3, height * decoder.pixels, width * decoder.pixels), torch.nan)
-    decode_canvas(latent, decoder, session_of(at_once, **services), rgb)
+    decode_canvas(latent, decoder, session_of(at_once, plan, **services), rgb)
     return rgb
 
 

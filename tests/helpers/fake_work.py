@@ -5,9 +5,12 @@ from functools import cache
 
 import torch
 
+from helpers.told import task_of
 from varsr_core.runtime.execution import Execution, Session
+from varsr_core.runtime.progress import Stage
 from varsr_core.tiling.consistency import Overlaps
 from varsr_core.tiling.grid import TileGrid
+from varsr_core.tiling.plan import plan_of
 from varsr_core.tiling.scheduler import TileLoop
 
 CPU = torch.device("cpu")
@@ -86,8 +89,11 @@ class FakeWork:
         self.waiting = []  # at every step, the devices of all other tiles under way
         self.began_with = {}  # (number, k) -> latent before that step
 
-    def describe(self, k):
-        return f"step {k}"
+    starting = None
+    wider = None
+
+    def task(self, k):
+        return task_of(1, Stage("scale", k + 1, self.steps))
 
     def start(self, numbers):
         assert numbers
@@ -128,15 +134,19 @@ class FakeWork:
         )
 
 
-def run(work, grid, mode, *, images=1, at_once=1, wanted=None, **services):
+def run(work, grid, mode, *, images=1, at_once=1, wanted=None, frame=None, **services):
     count = images * len(grid) if wanted is None else len(wanted)
     execution = Execution(device=DEVICE, prepare=lambda: at_once, **services)
-    session = Session(execution, count * work.steps)
-    return TileLoop(work, [grid] * images, mode, session, wanted).run()
+    session = Session(execution, plan_of(work, count))
+    return TileLoop(work, [grid] * images, mode, session, wanted, frame=frame).run()
 
 
-def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
-    """What the modes promise, tile by tile and without blocks."""
+def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0, taken=None):
+    """What the modes promise, tile by tile and without blocks.
+
+    taken: (latent, number, step) -> with what is taken over of the frame before
+    """
+    taken = taken or (lambda latent, *_: latent)
     around, tiles = Overlaps(grid), images * len(grid)
     wanted = list(range(tiles)) if wanted is None else wanted
     latents = torch.zeros(steps, tiles, CHANNELS, 4, 4)
@@ -144,7 +154,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
         for k in range(steps):
             for number in wanted:
                 before = latents[k - 1, number] if k else torch.zeros(CHANNELS, 4, 4)
-                latents[k, number] = made(before, number, k)
+                latents[k, number] = taken(made(before, number, k), number, k)
             if k >= settled:
                 latents[k, wanted] = around.blend(latents[k], wanted)
         return latents
@@ -152,7 +162,7 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
     for number in in_order(grid, images, wanted):
         latent, first = torch.zeros(CHANNELS, 4, 4), number // len(grid) * len(grid)
         for k in range(steps):
-            latent = made(latent, number, k)
+            latent = taken(made(latent, number, k), number, k)
             if mode == "phased" and k >= settled:
                 index = number - first
                 neighbours = {
@@ -160,10 +170,16 @@ def expected(grid, mode, *, images=1, wanted=None, steps=STEPS, settled=0):
                     for other in around.neighbours(index)
                     if first + other in finished
                 }
-                latent = around.take_over(latent, index, neighbours)
+                latent = take_over(around, latent, index, neighbours)
             latents[k, number] = latent
         finished.add(number)
     return latents
+
+
+def take_over(overlaps, latent, index, finished):
+    """A tile (C, S, S) with what it takes over from finished neighbours."""
+    given = overlaps.given(index, finished)
+    return latent if given is None else given.over(latent)
 
 
 def in_order(grid, images, wanted):

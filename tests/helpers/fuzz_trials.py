@@ -22,5 +22,11 @@ def waits(seed, number, folder):
     time.sleep(3600)
 
 
+def tells_its_memory(seed, number, folder):
+    with watched(60) as spent:
+        pass
+    return Outcome(number, "fine", str(spent.bytes))
+
+
 def breaks(seed, number, folder):
     raise ZeroDivisionError

@@ -7,12 +7,15 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """`peak` is the most that was alive of what was made while the context lasted."""
+    """Of what was made while the context lasted, `peak` is the most that was alive at once.
+
+    alive: what is there now, or a little more: what is gone is only looked for at new peaks
+    """
 
     def __init__(self):
         super().__init__()
         self.made = {}
-        self.peak = 0
+        self.alive = self.peak = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         given = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
@@ -21,9 +24,15 @@ class LiveBytes(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if storage._cdata not in given:
                 self.made[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self.made = {key: made for key, made in self.made.items() if not made[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self.made.values()))
+                self.alive += storage.nbytes()
+        if self.alive > self.peak:
+            self.count()
         return result
+
+    def count(self):
+        self.made = {key: made for key, made in self.made.items() if not made[0].expired()}
+        self.alive = sum(size for _, size in self.made.values())
+        self.peak = max(self.peak, self.alive)
 
 
 def _tensors(tree):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+from contextlib import contextmanager
 
+import pytest
 import torch
 
 from helpers import models
 from varsr_core.checkpoint import load_checkpoint
-from varsr_core.training.loop import LoopSettings
+from varsr_core.training.loop import Loop, LoopSettings
 from varsr_core.training.run import MODEL_FILE
 from varsr_core.varsr.weights import build_model
 
@@ -34,6 +36,27 @@ SIZES = {
     "refiner": {"width": 64, "depth": 2, "frequencies": 32},
     "schedule": [1, 2, 3, 4],
 }
+
+
+class Stopped(Exception):
+    """A run was broken off."""
+
+
+@contextmanager
+def broken_off(stage=None, steps=2):
+    """A context whose run is to be broken off after some steps of a stage; None: of the first."""
+    original = Loop.run
+
+    def stopping(loop, step, **given):
+        if stage not in (None, loop.folder.name):
+            return original(loop, step, **given)
+        original(loop, step, until=steps)
+        raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "run", stopping)
+        with pytest.raises(Stopped):
+            yield
 
 
 def settings(steps, **others):

@@ -7,10 +7,12 @@ import torch
 
 from helpers import models
 from varsr_core.images.alpha import enlarge_alpha
+from varsr_core.images.reference import keep_of_image, match_image_colors
 from varsr_core.images.resize import resize
+from varsr_core.runtime.defaults import resolved
 from varsr_core.runtime.execution import Execution
 from varsr_core.tiling.consistency import TILING_MODES, Tiling
-from varsr_core.upscaling import UpscaleSettings, match_image_colors, upscale
+from varsr_core.upscaling import UpscaleSettings, upscale
 from varsr_core.varsr.restorer import VARSRRestorer
 from varsr_core.varsr.sampling import RefineSettings, SampleSettings
 from varsr_core.varsr.stages import (
@@ -50,7 +52,9 @@ def staged(image, size, how, settings=DEFAULTS, execution=ONE_BY_ONE):
     tokens = sample_tokens(model, prefix, how.sampling, SEED, execution)
     tokens = refine_tokens(model, tokens, how.refining, SEED, execution)
     decoded = decode_tokens(model, tokens, execution)
-    return match_image_colors(decoded, image, settings.color_fix, settings.color_strength)
+    settings = resolved(settings, how.defaults)
+    matched = match_image_colors(decoded, image, settings.color_fix, settings.color_strength)
+    return keep_of_image(matched, image, settings.fidelity)
 
 
 @lru_cache

@@ -37,11 +37,14 @@ class Malicious:
 
 def write_checkpoints(folder: Path) -> None:
     """VARSR.pth and VQVAE.pth with 64-pixel tiles; the same as micro.safetensors; other.safetensors
-    of the same sizes; small.safetensors with 512-pixel tiles; and the folder "broken"."""
+    of the same sizes; small.safetensors with 512-pixel tiles; classes.safetensors, a class-to-image
+    model; and the folder "broken"."""
     convert_files(list(write_release(folder, MICRO)), folder / "micro.safetensors", torch.float32)
     for name, sizes, seed in (("other", MICRO, OTHER_SEED), ("small", SMALL, 0)):
         release = write_release(folder.parent / name, sizes, seed)
         convert_files(list(release), folder / f"{name}.safetensors", torch.float32)
+    release = write_release(folder.parent / "classes", MICRO, with_prefix=False)
+    convert_files(list(release), folder / "classes.safetensors", torch.float32)
     broken = folder / "broken"
     broken.mkdir()
     _write_damaged(folder, broken)

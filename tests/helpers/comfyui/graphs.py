@@ -34,6 +34,19 @@ class Graph(dict[str, dict[str, Any]]):
     ) -> Link:
         return self.add(node, "VARSR_LoadModel", checkpoint=checkpoint, dtype=dtype)
 
+    def get_model(
+        self,
+        *,
+        download: bool = True,
+        keep_pickles: bool = True,
+        dtype: str = "fp32",
+        node: str = "get",
+        number: int = 0,
+    ) -> Link:
+        """number: no input; one that no other test has, for what is not to be in a host's cache"""
+        choices = {"dtype": dtype, "download": download, "keep_pickles": keep_pickles}
+        return self.add(node, "VARSR_GetModel", **choices, number=number)
+
     def accelerate(self, model: Link, node: str = "accelerate", **choices: Any) -> Link:
         choices = {"method": "off", "weights": "as loaded", "unguided_scales": 0, **choices}
         return self.add(node, "VARSR_Accelerate", model=model, **choices)
@@ -58,6 +71,22 @@ class Graph(dict[str, dict[str, Any]]):
             "refine_strength": 1.0,
         }
         return self.add(node, "VARSR_Upscale", model=model, image=image, **(defaults | settings))
+
+    def class_to_image(self, model: Link, *, node: str = "classes", **settings: Any) -> Link:
+        defaults = {
+            "label": 3,
+            "pictures": 1,
+            "seed": 0,
+            "guidance": 4.0,
+            "top_k": 20,
+            "top_p": 0.75,
+            "temperature": 1.0,
+            "refine_steps": 10,
+            "refine_strength": 1.0,
+            "stop_scale": 0,
+            "first_scale": 0,
+        }
+        return self.add(node, "VARSR_ClassToImage", model=model, **(defaults | settings))
 
     def prefix(self, model: Link, image: Link, **settings: Any) -> Link:
         settings = {**SIZE, **TILING, **settings}

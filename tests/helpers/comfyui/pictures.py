@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from PIL import Image
 from helpers.comfyui.graphs import Graph
 from helpers.comfyui.run import Run
 from helpers.comfyui.server import ComfyServer
+from helpers.threads import one_thread
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.upscaling import upscale
 from varsr_core.varsr.model import VARSR
@@ -79,19 +78,8 @@ def core_upscale(checkpoint: Path, picture: Image.Image, scale: float, seed: int
     """(H, W, C) float32 of the core alone, with the settings that Graph.upscale() has."""
     image = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255.0).movedim(-1, 0)
     restorer = VARSRRestorer(_core_model(checkpoint), SampleSettings(), RefineSettings())
-    with _one_thread():
+    with one_thread():
         return upscale(image[None], scale, restorer, seed=seed)[0].movedim(0, -1).numpy()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As the server computes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @cache

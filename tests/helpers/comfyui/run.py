@@ -40,6 +40,7 @@ class Run:
     events: list[Event] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
     history: dict[str, Any] | None = None
+    texts: list[tuple[str, str]] = field(default_factory=list)  # node id, what is written below it
 
     @property
     def succeeded(self) -> bool:

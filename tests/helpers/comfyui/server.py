@@ -36,7 +36,7 @@ HOST_VERSIONS = ("0.30.0", "0.3.75")  # newest and oldest supported
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 LOG_TAIL = 6000  # characters; enough for a traceback
-PREVIEW_WITH_METADATA = 4  # binary message kind
+TEXT, PREVIEW_WITH_METADATA = 3, 4  # kinds of binary messages
 CLIENT_FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 
 
@@ -46,6 +46,7 @@ class ComfyServer:
 
     base: a folder of its own; models, input, output and temp are made below it, so a test can put
     a checkpoint into base / "models" at any time (lists of files are read per request).
+    place: arguments that say where it computes; none for the first card it finds
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ComfyServer:
         *,
         extra_packs: Sequence[Path] = (),
         extra_args: Sequence[str] = (),
+        place: Sequence[str] = ("--cpu",),
         env: Mapping[str, str] | None = None,
         boot_timeout: float = 180,
     ) -> None:
@@ -68,7 +70,7 @@ class ComfyServer:
         self.url = f"http://{self.address}"
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                self._command(port, extra_args),
+                self._command(port, [*place, *extra_args]),
                 cwd=host,
                 env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
@@ -123,9 +125,9 @@ class ComfyServer:
             if response.status_code != 200:
                 return Run(response.status_code, body)
             prompt = body["prompt_id"]
-            events, previews = self._listen(connection, prompt, interrupt_when, timeout)
+            events, previews, texts = self._listen(connection, prompt, interrupt_when, timeout)
             history = self._get(f"history/{prompt}")[prompt]
-            return Run(response.status_code, body, events, previews, history)
+            return Run(response.status_code, body, events, previews, history, texts)
         finally:
             connection.close()
 
@@ -200,7 +202,7 @@ class ComfyServer:
         # The default database lies in the ComfyUI folder, which other servers share.
         database = f"sqlite:///{self.base / 'comfyui.db'}"
         return [
-            *(sys.executable, "main.py", "--cpu", "--disable-api-nodes"),
+            *(sys.executable, "main.py", "--disable-api-nodes"),
             *("--listen", "127.0.0.1", "--port", str(port)),
             *("--base-directory", str(self.base), "--database-url", database),
             *("--preview-method", "auto", *extra_args),
@@ -224,9 +226,10 @@ class ComfyServer:
         prompt: str,
         interrupt_when: InterruptWhen | None,
         timeout: float,
-    ) -> tuple[list[Event], list[Preview]]:
+    ) -> tuple[list[Event], list[Preview], list[tuple[str, str]]]:
         events: list[Event] = []
         previews: list[Preview] = []
+        texts: list[tuple[str, str]] = []
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             connection.settimeout(left)
@@ -238,6 +241,7 @@ class ComfyServer:
                 raise RuntimeError(self._with_log("closed the connection")) from error
             if opcode == websocket.ABNF.OPCODE_BINARY:
                 previews += _read_preview(message, prompt)
+                texts += _read_text(message)
                 continue
             event = _read_event(message, prompt)
             if event is None:
@@ -248,7 +252,7 @@ class ComfyServer:
                 self.interrupt(prompt)
             # Sent once, last, after success, failure and interruption alike.
             if event.type == "executing" and event.data["node"] is None:
-                return events, previews
+                return events, previews, texts
         raise TimeoutError(self._with_log(f"did not finish the prompt within {timeout:.0f} s"))
 
     def _get(self, path: str) -> dict[str, Any]:
@@ -285,3 +289,11 @@ def _read_preview(message: bytes, prompt: str) -> list[Preview]:
     if metadata.get("prompt_id") != prompt:
         return []
     return [Preview(metadata, message[8 + length :])]
+
+
+def _read_text(message: bytes) -> list[tuple[str, str]]:
+    """message: kind, length of the node's id, both big-endian uint32, that id and the text."""
+    kind, length = struct.unpack_from(">II", message)
+    if kind != TEXT:
+        return []
+    return [(message[8 : 8 + length].decode(), message[8 + length :].decode())]

@@ -26,9 +26,10 @@ GIGABYTES = (12, 8, 6, 3)
 
 def main() -> None:
     package = load_pack(*sys.argv[1:])
+    bring = import_module(f"{package}.nodes.host").bring
     measured = {
         name: {
-            str(size): room(network, size * 1e9 - TAKEN, working) | {"working": working}
+            str(size): room(network, size * 1e9 - TAKEN, working, bring) | {"working": working}
             for size in GIGABYTES
         }
         for models in (varsr(package), nsarm(package))

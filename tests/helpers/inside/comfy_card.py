@@ -94,11 +94,14 @@ def copies(network: torch.nn.Module, work: Callable[[], object]) -> dict[str, An
     }
 
 
-def room(network: torch.nn.Module, free: float, working: int) -> dict[str, int]:
+def room(
+    network: torch.nn.Module, free: float, working: int, bring: Callable[[Any, int, int], None]
+) -> dict[str, int]:
     """What ComfyUI puts onto the card of a network whose weights are on `meta`, too.
 
     free:    bytes of the card before anything is loaded
     working: bytes that the work on one tile takes
+    bring:   of the nodes; is asked for more tiles than there may be room for
     returns  bytes of all weights, of those on the card and of those left, counted from the layers
     """
     management = import_module("comfy.model_management")
@@ -110,7 +113,7 @@ def room(network: torch.nn.Module, free: float, working: int) -> dict[str, int]:
     management.NUM_STREAMS, state = 2, management.vram_state  # as on NVIDIA
     management.vram_state = management.VRAMState.NORMAL_VRAM
     try:
-        management.load_models_gpu([patcher], memory_required=working)
+        bring(patcher, working, 16)
         loaded = [m for m in network.modules() if getattr(m, "comfy_patched_weights", False)]
     finally:
         management.vram_state = state

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +36,10 @@ def main() -> None:
         "attention": inside.attention(),
         "partial load": inside.partial_load(),
         "out of memory": inside.out_of_memory(),
+        "overflow": inside.overflow(),
+        "as upscale model": inside.as_upscale_model(),
         "acceleration": inside.acceleration(),
+        "recorded": inside.recorded(),
         "copies": {weights: inside.copies(weights) for weights in ("as loaded", "fp8")},
     }
     sys.stdout.write(json.dumps(measured))
@@ -45,6 +50,10 @@ def load_pack(host: str, pack: str, base: str) -> str:
     sys.path.insert(0, host)
     options = import_module("comfy.cli_args").args
     options.cpu, options.base_directory = True, base
+    if os.environ.get("DYNAMIC_VRAM"):  # which main.py turns on where there is a card
+        import_module("comfy.memory_management").aimdo_enabled = True
+        patchers = import_module("comfy.model_patcher")
+        patchers.CoreModelPatcher = patchers.ModelPatcherDynamic
     import_module("utils.extra_config")  # as main.py does, before nodes.py puts comfy/ in front
     asyncio.run(import_module("nodes").load_custom_node(pack))
     return pack.replace(".", "_x_")
@@ -130,6 +139,52 @@ class Inside:
             found[str(fitting)] = {"tried": tried, "difference": difference}
         return found
 
+    def overflow(self) -> dict[str, Any]:
+        """A model whose numbers are too large for float16, against the same weights in float32."""
+        half, exact = self.load("fp16"), self.load("fp32")
+        large = half.network.transformer.blocks[1].fc2.weight
+        large.data *= 5e4 / large.abs().max().item()
+        kept = dict(half.network.named_parameters())
+        for name, parameter in exact.network.named_parameters():
+            parameter.data = kept[name].data.to(parameter.dtype)
+        told = self.module("varsr_core.tiling.overflow")._tell_once
+        found = self.restore(half)
+        return {
+            "difference": _largest_difference(found, self.restore(exact)),
+            "dtype": str(half.network.dtype),
+            "told": told.cache_info().currsize,
+        }
+
+    def as_upscale_model(self) -> dict[str, Any]:
+        """ComfyUI's node for upscale models while memory is short: once, then always."""
+        loaded, encode = self.load(), self.load().network.encode_prefix
+        node = self.module("nodes.varsr.upscale_model").AsUpscaleModel
+        choices = {d.id: d.default for d in node.define_schema().inputs if hasattr(d, "default")}
+        wrapped = node.execute(model=loaded, **choices).result[0]
+        core = import_module("comfy_extras.nodes_upscale_model").ImageUpscaleWithModel
+        error, image = import_module("comfy.model_management").OOM_EXCEPTION, torch.rand(1, 9, 8, 3)
+        plain, tried = core.execute(wrapped, image).result[0], []
+
+        def failing(times: int) -> Callable[[Tensor], Tensor]:
+            def run(tiles: Tensor) -> Tensor:
+                tried.append(len(tiles))
+                if len(tried) <= times:
+                    raise error("not enough memory")
+                return encode(tiles)
+
+            return run
+
+        loaded.network.encode_prefix = failing(1)
+        again = core.execute(wrapped, image).result[0]
+        tried.clear()
+        loaded.network.encode_prefix = failing(1000)
+        try:
+            core.execute(wrapped, image)
+            told = ""
+        except error as told_error:
+            told = str(told_error)
+        return {"difference": _largest_difference(again, plain), "told": told, "tries": len(tried)}
+
     def acceleration(self) -> dict[str, Any]:
         """A model run another way, and in 8 bits, while patches (as of a LoRA) come and go."""
         loaded = self.load()
@@ -151,6 +206,33 @@ class Inside:
             "unpatched": _largest_difference(self.restore(fast), plain),
             "own weights": self.own_weights(replace(loaded, patcher=patched), name, delta),
             "partial": self.partial_float8(loaded),
+        }
+
+    def recorded(self) -> dict[str, Any]:
+        """Recordings after each run, the plain model's between, and what unloading leaves."""
+        sys.path.append(str(Path(__file__).parents[1]))
+        tapes, cpu = import_module("tapes").Tapes, torch.device("cpu")
+        node = self.module("nodes.varsr.accelerate")
+        recorder = self.module("varsr_core.runtime.cuda_graphs").Recorder(tapes, device="cpu")
+        loaded, kept = self.load(), (node.Recorder, node._can_record)
+        node.Recorder, node._can_record = lambda: recorder, lambda: True
+        fast = self.accelerated(loaded, "as loaded", "graphs")
+        dynamic = replace(loaded, patcher=loaded.patcher.clone())
+        dynamic.patcher.is_dynamic = lambda: True
+        placed = self.accelerated(dynamic, "as loaded", "graphs")
+        node.Recorder, node._can_record = kept
+        plain, runs = self.restore(loaded), []
+        for model in (fast, fast, fast, loaded, fast):
+            difference = _largest_difference(self.restore(model), plain)
+            runs.append([recorder.recordings, tapes.recordings, difference])
+        found = {"runs": runs, "kept": recorder.kept_bytes(cpu)}
+        import_module("comfy.model_management").unload_all_models()
+        found["unloaded"] = [recorder.recordings, recorder.kept_bytes(cpu)]
+        blocks = (model.network.transformer.blocks[0] for model in (placed, loaded))
+        return found | {
+            "dynamic": self.module("nodes.host").is_dynamic(placed.patcher),
+            "apart": len({*blocks}) == 2,
+            "difference": _largest_difference(self.restore(placed), plain),
         }
 
     def own_weights(self, patched: Any, name: str, delta: Tensor) -> list[float]:
@@ -191,9 +273,9 @@ class Inside:
 
         return copies_by_room(network, work)
 
-    def accelerated(self, loaded: Any, weights: str) -> Any:
+    def accelerated(self, loaded: Any, weights: str, method: str = "off") -> Any:
         node = self.module("nodes.varsr.accelerate").Accelerate
-        return node.execute(model=loaded, method="off", weights=weights, unguided_scales=0)[0]
+        return node.execute(model=loaded, method=method, weights=weights, unguided_scales=0)[0]
 
     def load(self, dtype: str = "fp32") -> Any:
         return self.module("nodes.varsr.loading").load(CHECKPOINT, dtype)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from importlib import import_module
 from typing import Any
 
@@ -77,7 +78,7 @@ def main() -> None:
 
 def _results(nodes: Mapping[str, Any]) -> dict[str, Any]:
     """What fits a type of socket, made by the nodes themselves; an older result stays."""
-    results: dict[str, Any] = {"IMAGE": PICTURE, "MASK": MASK}
+    results: dict[str, Any] = {"IMAGE": PICTURE, "MASK": MASK, "VIDEO": _video()}
     makers = (
         *("VARSR_LoadModel", "VARSR_EncodePrefix", "VARSR_Sample"),
         *("NSARM_LoadModel", "NSARM_EncodeText", "NSARM_Prefix", "NSARM_Sample"),
@@ -86,17 +87,35 @@ def _results(nodes: Mapping[str, Any]) -> dict[str, Any]:
         schema = nodes[id].define_schema()
         good = {given.id: _good(id, given, results) for given in schema.inputs}
         results[str(schema.outputs[0].io_type)] = nodes[id].execute(**good)[0]
-    return results
+    load = nodes["VARSR_LoadModel"].execute
+    coarse, file = "VARSR_PredictCoarse", "k2n/varsr.safetensors"
+    k2n = nodes["VARSR_LoadK2N"].execute(checkpoint="k2n/converted.safetensors")
+    classes = load(checkpoint="classes.safetensors", dtype="fp32")
+    return results | {
+        "VARSR_ClassToImage VARSR_MODEL": classes[0],
+        f"{coarse} VARSR_MODEL": load(checkpoint=file, dtype="fp32")[0],
+        f"{coarse} VARSR_K2N": k2n[0],
+    }
+
+
+def _video() -> Any:
+    from comfy_api.latest import InputImpl, Types
+
+    parts = Types.VideoComponents(images=PICTURE, frame_rate=Fraction(24))
+    return InputImpl.VideoFromComponents(parts)
 
 
 def _good(id: str, given: Any, results: Mapping[str, Any]) -> Any:
     chosen = {
         "VARSR_LoadModel checkpoint": "micro.safetensors",
+        "VARSR_LoadK2N checkpoint": "k2n/converted.safetensors",
+        "VARSR_ClassToImage label": 3,
         "NSARM_LoadModel checkpoint": "micro_fp32.safetensors",
         "NSARM_EncodeText text_encoder": "t5_tiny.safetensors",
     }.get(f"{id} {given.id}")
+    own = results.get(f"{id} {given.io_type}")  # of a node that takes another model than the rest
     default = getattr(given, "default", None)
-    return chosen or results.get(str(given.io_type), default)
+    return chosen or own or results.get(str(given.io_type), default)
 
 
 def _values(given: Any, results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -106,7 +125,8 @@ def _values(given: Any, results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
         yield from (PICTURES if kind == "IMAGE" else MASKS).items()
     elif kind in ("INT", "FLOAT"):
         yield from NUMBERS.items()
-    yield from ((f"a {other}", value) for other, value in results.items() if other != kind)
+    others = (other for other in results if other != kind and not other.endswith(f" {kind}"))
+    yield from ((f"a {other}", results[other]) for other in others)
 
 
 def _outcome(node: Any, inputs: Mapping[str, Any]) -> str:
