@@ -10,7 +10,9 @@ from helpers.paths import DATA
 from varsr_core.errors import CheckpointError
 from varsr_core.nsarm.config import infer_config
 from varsr_core.nsarm.model import NSARM, check_weights
+from varsr_core.nsarm.training.released import released_sizes
 from varsr_core.nsarm.weights import DROPPED, convert
+from varsr_core.training.config import TrainingConfig
 
 
 def manifest(file):
@@ -44,6 +46,12 @@ def test_sizes_are_the_published_ones(converted):
     assert (config.tile_size, config.lq_size, config.bits) == (1024, 256, 56)
     assert config.maps.widths == (64, 128, 256, 384, 512, 768, 1024)
     assert config.maps.layers == (4, 6, 8, 10, 12, 14, 16)
+
+
+def test_what_training_takes_is_told_of_the_released_sizes(converted):
+    with torch.device("meta"):
+        model = released_sizes(TrainingConfig())
+    assert model.config == infer_config(converted)
 
 
 def test_parameters_number_what_is_published(released):

@@ -12,7 +12,7 @@ from varsr_core.errors import CheckpointError
 from varsr_core.varsr import family
 from varsr_core.varsr.config import infer_config
 from varsr_core.varsr.model import VARSR
-from varsr_core.varsr.weights import DROPPED, FOLDED, check_weights, convert
+from varsr_core.varsr.weights import DROPPED, FOLDED, check_weights, convert, fix_dtype
 
 DEPTH = 24
 SIDES = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
@@ -153,17 +153,21 @@ def test_random_class_to_image_model_has_the_shapes_of_the_real_one():
     assert transformer_shapes(Sizes(classes=classes), with_prefix=False) == shapes
 
 
-def test_class_to_image_model_is_recognised_and_refused_by_name():
+def test_class_to_image_model_is_recognised_and_needs_the_tokenizer():
     (shapes,) = manifest("varsr_c2i_manifest.json")
     parts = family.split(on_meta(shapes))
     assert list(parts) == [family.CLASS_TO_IMAGE]
-    with pytest.raises(CheckpointError, match=r"VARSR_C2I\.pth.*Use VARSR\.pth"):
+    with pytest.raises(CheckpointError, match=r"VARSR_C2I\.pth.*VQVAE\.pth"):
         family.assemble(parts)
 
 
-def test_class_to_image_model_is_refused_beside_a_tokenizer_too():
+def test_class_to_image_model_converts_to_names_of_ours_and_to_at_most_2_4_gb():
     (shapes,) = manifest("varsr_c2i_manifest.json")
     tokenizer, _ = manifest("varsr_manifest.json")
     group = on_meta(shapes) | {name: torch.empty(s, device="meta") for name, s in tokenizer.items()}
-    with pytest.raises(CheckpointError, match=r"VARSR_C2I\.pth"):
-        family.assemble(family.split(group))
+    converted = convert(group)
+    check_weights(converted)
+    size = sum(
+        t.numel() * fix_dtype(name, t, torch.float16).itemsize for name, t in converted.items()
+    )
+    assert size <= 2.4e9

@@ -48,7 +48,7 @@ def test_picture_decoded_as_a_canvas_equals_the_recorded_one(tiny, golden, recor
     """In two parts, with norms that were measured first: here the canvas is a single tile."""
     (latent,), rgb = golden["f_hat.final"], torch.zeros(3, 512, 512)
     with torch.inference_mode():
-        decode_canvas(latent, VARSRDecoder(tiny), Session(Execution(), 1), rgb)
+        decode_canvas(latent, VARSRDecoder(tiny), Session(Execution()), rgb)
     error = (rgb - golden["image"][0].float()).abs()
     record_property("canvas_image_error", error.max().item())
     assert error.max().item() <= 3e-3
