@@ -29,7 +29,7 @@ FAULTS = {  # file -> what its error says beside the file's name
     "broken/incomplete.safetensors": ["transformer.head.bias is missing"],
     "broken/newer.safetensors": ["format version 2", "update the pack"],
     "broken/transformer.pth": ["only the transformer", "VQVAE.pth) is needed"],
-    "broken/class-to-image.pth": ["class-to-image", "Use VARSR.pth"],
+    "broken/class-to-image.pth": ["transformer (VARSR_C2I.pth)", "VQVAE.pth) is needed"],
     "broken/mixed/VARSR.pth": ["VQVAE.pth", "do not fit", "Download or convert"],
     "VQVAE.pth": ["only the tokenizer", "choose the transformer (VARSR.pth)"],
 }
@@ -64,18 +64,45 @@ def test_malicious_file_executes_nothing(
     assert not marker.exists()
 
 
-def test_file_that_is_not_there_is_refused(server: ComfyServer, uploaded: str) -> None:
-    run = server.run(upscale_graph(uploaded, "absent.safetensors"))
-    if run.status == 200:  # older versions do not look, so the node has to
-        assert run.error is not None
-        message = run.error["exception_message"]
-        assert "there is no file" in message
-        assert "absent.safetensors" in message
-        assert "huggingface.co" in message
-        return
-    (error,) = run.node_errors["load"]["errors"]
-    assert error["type"] == "value_not_in_list"
-    assert error["extra_info"]["input_name"] == "checkpoint"
+def refusal(server: ComfyServer, graph: Graph, node: str) -> str:
+    """What is said of a file before anything runs."""
+    run = server.run(graph)
+    assert run.status == 400
+    (error,) = run.node_errors[node]["errors"]
+    assert error["type"] == "custom_validation_failed"
+    assert error["details"] in server.log
+    return error["details"]
+
+
+def test_file_that_is_not_there_is_refused_before_the_run(
+    server: ComfyServer, uploaded: str
+) -> None:
+    said = refusal(server, upscale_graph(uploaded, "absent.safetensors"), "load")
+    assert said.startswith("checkpoint - there is no file 'absent.safetensors'")
+    assert "VARSR.pth" in said
+    assert "https://huggingface.co/qyp2000/VARSR" in said
+    assert str(server.base / "models" / "varsr") in said
+
+
+def test_encoder_that_is_not_there_is_refused_before_the_run(server: ComfyServer) -> None:
+    graph = Graph()
+    text = graph.add("text", "NSARM_EncodeText", text_encoder="absent.pth", prompt="", save_as="")
+    graph.add("shown", "PreviewAny", source=text)
+    said = refusal(server, graph, "text")
+    assert said.startswith("text_encoder - there is no file 'absent.pth'")
+    assert str(server.base / "models" / "text_encoders") in said
+
+
+def test_name_that_comes_over_a_wire_is_looked_for_when_it_is_known(
+    server: ComfyServer, uploaded: str
+) -> None:
+    graph = Graph(upscale_graph(uploaded, seed=402))
+    name = graph.add("name", "PROBE_Name", value="micro.safetensors")
+    graph["load"]["inputs"]["checkpoint"] = name
+    restore(server, graph)
+    graph["name"]["inputs"]["value"] = "absent.safetensors"
+    message = failing(server, graph, "VARSR_LoadModel", "CheckpointError")
+    assert "there is no file 'absent.safetensors' in the list of models" in message
 
 
 @pytest.mark.parametrize("kind", ["parent", "absolute", "detour"])
@@ -91,13 +118,8 @@ def test_only_names_of_the_list_are_opened(
         "absolute": str(outside),
         "detour": "broken/../micro.safetensors",
     }
-    run = server.run(upscale_graph(uploaded, names[kind]))
-    if run.status == 200:
-        assert run.error is not None
-        assert "in the list of models" in run.error["exception_message"]
-        return
-    (error,) = run.node_errors["load"]["errors"]
-    assert error["type"] == "value_not_in_list"
+    said = refusal(server, upscale_graph(uploaded, names[kind]), "load")
+    assert "in the list of models" in said
 
 
 def test_only_model_files_are_offered(server: ComfyServer) -> None:

@@ -13,6 +13,7 @@ import requests
 from helpers.comfyui.server import ComfyServer
 
 FILES = ("checkpoint", "text_encoder", "saved_text")  # inputs whose choices are the user's own
+LANGUAGES = ("zh", "ja", "ko")
 
 
 @pytest.fixture
@@ -84,9 +85,68 @@ def test_pages_tell_what_is_optional_and_advanced(
 ) -> None:
     for node, text in pages.items():
         for name, group, options in inputs_of(pack_nodes[node]):
-            told = items(text, "Inputs")[name].partition(":")[0]
-            assert ("(optional)" in told) == (group == "optional"), f"{node}.{name}"
-            assert ("(advanced)" in told) == bool(options.get("advanced")), f"{node}.{name}"
+            told = items(text, "Inputs")[name].partition(":")[0].strip(" ()").split(", ")
+            assert ("optional" in told) == (group == "optional"), f"{node}.{name}"
+            assert ("advanced" in told) == bool(options.get("advanced")), f"{node}.{name}"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_translated_pages_tell_what_the_english_ones_tell(
+    server: ComfyServer,
+    pack_dir: Path,
+    pages: dict[str, str],
+    pack_nodes: dict[str, Any],
+    language: str,
+) -> None:
+    titles = requests.get(f"{server.url}/i18n", timeout=60).json()[language]["nodeDefs"]
+    for node, english in pages.items():
+        address = f"{server.url}/extensions/{pack_dir.name}/docs/{node}/{language}.md"
+        response = requests.get(address, timeout=60)
+        assert response.status_code == 200, address
+        text = response.content.decode("utf-8")
+        assert text.startswith(f"# {titles[node]['display_name']}\n"), address
+        assert untold(text, english, pack_nodes[node]) == [], address
+
+
+def test_what_a_translation_leaves_out_is_found(
+    pages: dict[str, str], pack_nodes: dict[str, Any]
+) -> None:
+    english, info = pages["VARSR_Sample"], pack_nodes["VARSR_Sample"]
+    assert untold(english, english, info) == []
+    for part, lost in {
+        "- **seed**": "seed",
+        "Default `linear`": "guidance_schedule: `linear`",
+        "`quadratic`": "guidance_schedule: `quadratic`",
+        "images/VARSR_Sample.webp": "images/VARSR_Sample.webp",
+    }.items():
+        whole, _, inputs = english.partition("## Inputs")
+        cut = whole + "## Inputs" + inputs.replace(part, "")
+        if part == "Default `linear`":
+            cut = cut.replace("`linear`", "")
+        assert lost in untold(cut, english, info)
+
+
+def untold(text: str, english: str, info: dict[str, Any]) -> list[str]:
+    """Inputs, defaults, values and pictures that a page lacks of the English one's."""
+    told, ours = items(text, heading_like(text, english, "Inputs")), items(english, "Inputs")
+    lost = [name for name in ours if name not in told]
+    for name, _, options in inputs_of(info):
+        values = [] if name in FILES else list(options.get("options", []))
+        values += [options["default"]] if "default" in options else []
+        quoted = [f"`{value}`" for value in values if f"`{value}`" in ours[name]]
+        lost += [f"{name}: {value}" for value in quoted if value not in told.get(name, "")]
+    return lost + [picture for picture in pictures(english) if picture not in pictures(text)]
+
+
+def heading_like(text: str, english: str, heading: str) -> str:
+    """A page's heading that stands where the English page has another."""
+    theirs, ours = (re.findall(r"^## (.*)$", page, re.M) for page in (english, text))
+    assert len(ours) == len(theirs)
+    return ours[theirs.index(heading)]
+
+
+def pictures(text: str) -> list[str]:
+    return re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text)
 
 
 def inputs_of(info: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -98,6 +158,6 @@ def inputs_of(info: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]
 
 def items(text: str, heading: str) -> dict[str, str]:
     """Name -> what is said of it, of a list under a heading: "- **name**: ..."."""
-    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
     found = re.findall(r"^- \*\*(\w+)\*\*(.*?)(?=^- |^\S|\Z)", section, re.M | re.S)
     return dict(found)

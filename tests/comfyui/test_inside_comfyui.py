@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD
-from helpers.paths import INSIDE
+from helpers.comfyui.inside import KINDS, told_inside
 
-SCRIPT = INSIDE / "comfy_inside.py"
 EXACT = 1e-6
 BATCHED = 1e-4  # several tiles at once are added up in another order
 
 
-@pytest.fixture(scope="module", params=HOST_VERSIONS)
+@pytest.fixture(scope="module", params=KINDS)
 def inside(
     request: pytest.FixtureRequest, hosts: dict[str, Path], pack_dir: Path, checkpoints: Path
 ) -> dict[str, Any]:
     """What comfy_inside.py prints."""
     base = checkpoints.parent.parent
-    command = [sys.executable, SCRIPT, hosts[request.param], pack_dir, base]
-    run = subprocess.run(
-        command, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return told_inside("comfy_inside", hosts, request.param, pack_dir, base)
 
 
 def test_every_kernel_of_comfyui_attends_with_softmax_scale_1(inside: dict[str, Any]) -> None:
@@ -83,6 +72,19 @@ def test_tiles_that_do_not_fit_together_are_tried_again_apart(inside: dict[str, 
     assert inside["out of memory"]["1"]["difference"] < EXACT
 
 
+def test_tiles_that_overflow_in_float16_are_those_of_float32(inside: dict[str, Any]) -> None:
+    assert inside["overflow"] == {"difference": 0, "dtype": "torch.float16", "told": 1}
+
+
+def test_core_s_node_for_upscale_models_tries_again_when_memory_is_short(
+    inside: dict[str, Any],
+) -> None:
+    found = inside["as upscale model"]
+    assert found["difference"] == 0
+    assert "Memory does not suffice" in found["told"]
+    assert found["tries"] == 3  # tiles of 512, 256 and 128, as ComfyUI halves them
+
+
 def test_a_model_run_another_way_always_has_the_weights_of_the_plain_one(
     inside: dict[str, Any],
 ) -> None:
@@ -91,6 +93,29 @@ def test_a_model_run_another_way_always_has_the_weights_of_the_plain_one(
     assert found["changed by patches"] > 0.01
     assert found["patched"] == 0
     assert found["unpatched"] == 0
+
+
+def test_recordings_last_from_run_to_run_until_comfyui_unloads_the_model(
+    inside: dict[str, Any],
+) -> None:
+    """It detaches a model before each run of it, too, and tells apart what is meant by that."""
+    found = inside["recorded"]
+    assert [difference for *_, difference in found["runs"]] == [0] * 5
+    counts = [run[:2] for run in found["runs"]]
+    assert counts == [counts[0]] * 5
+    assert counts[0][0] == counts[0][1] >= 6
+    assert found["kept"] > 10_000
+    assert found["unloaded"] == [0, 0]
+
+
+def test_recorded_model_is_one_of_its_own_where_weights_would_have_no_place(
+    inside: dict[str, Any],
+) -> None:
+    """As with dynamic VRAM, where they come to the card layer by layer."""
+    found = inside["recorded"]
+    assert not found["dynamic"]
+    assert found["apart"]
+    assert found["difference"] == 0
 
 
 def test_8_bit_weights_are_made_of_patched_ones_whether_loaded_or_not(

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.comfyui.inside import KINDS, told_inside
 from helpers.comfyui.nsarm_checkpoints import write_nsarm
-from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD
-from helpers.paths import INSIDE
-
-SCRIPT = INSIDE / "nsarm_inside.py"
 
 
-@pytest.fixture(scope="module", params=HOST_VERSIONS)
+@pytest.fixture(scope="module", params=KINDS)
 def inside(
     request: pytest.FixtureRequest,
     hosts: dict[str, Path],
@@ -29,12 +22,7 @@ def inside(
     base = tmp_path_factory.mktemp("nsarm")
     (base / "models").mkdir()
     write_nsarm(base / "models")
-    command = [sys.executable, SCRIPT, hosts[request.param], pack_dir, base]
-    run = subprocess.run(
-        command, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return told_inside("nsarm_inside", hosts, request.param, pack_dir, base)
 
 
 @pytest.mark.parametrize("file", ["micro_fp32", "micro_bf16", "micro_fp8"])

@@ -101,7 +101,10 @@ def test_all_13_scales_make_1024_pixels_of_256(server: ComfyServer, models: Path
     assert image.shape == (1, 1024, 1024, 3)
     assert np.isfinite(image).all()
     assert image.std() > 0.01
-    assert run.progress("upscale")[-1][1] == 8, "one piece for scales 1 to 7, six, the decoder"
+    told = [event.data for event in run.events if event.type == "varsr.progress"]
+    assert told[-1]["tiles"] == [1] * 7, "one box for scales 1 to 7, and six"
+    assert {data["scale"] for data in told} >= {12, 13}
+    assert {data["scales"] for data in told} == {None, 13}
 
 
 def test_alpha_and_mask_are_treated_as_in_other_nodes(

@@ -1,99 +1,32 @@
-"""The pack in ComfyUI's page, in a real browser: templates, previews, strip, slider, help."""
+"""The pack in ComfyUI's page, in a real browser: previews, strip, slider, help."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
-from collections.abc import Iterator
+from itertools import count
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from helpers.comfyui.page import ComfyPage, launched, opened
+from helpers.comfyui.page import ComfyPage, opened
 from helpers.comfyui.server import ComfyServer
-from helpers.paths import KITTEN, ROOT
+from helpers.comfyui.workflows import SAVED, as_in
+from helpers.paths import KITTEN
 
-WORKFLOWS = ROOT / "example_workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+SEEDS = count(7700)
 SMALL = "node.widgets.find(w => w.name === 'scale').value = 1"  # quickly done
-BLUEPRINT = ROOT / "subgraphs" / "VARSR 4x.json"
-WIRE_UP = """() => {
-    const [picture, save] = ["LoadImage", "SaveImage"].map(kind => LiteGraph.createNode(kind));
-    [picture, save].forEach(node => app.graph.add(node));
-    picture.widgets.find(w => w.name === "image").value = "kitten.png";
-    picture.pos = [-400, 0];
-    save.pos = [400, 0];
-    picture.connect(0, app.graph._nodes[0], 0);
-    app.graph._nodes[0].connect(0, save, 0);
-}"""
-SHARES = "button => getComputedStyle(button).getPropertyValue('--varsr-share')"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    found = os.environ.get("COMFYUI_BROWSER")
-    if not found:
-        pytest.fail("COMFYUI_BROWSER names no browser. Run these tests with: python3 tools/test.py")
-    with launched(found) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes 2.0"])
-def page(
-    request: pytest.FixtureRequest, browser: Browser, server: ComfyServer
-) -> Iterator[ComfyPage]:
-    """Errors count at the end, whatever test they happened in."""
-    server.upload(Image.open(KITTEN), KITTEN.name)
-    with opened(browser, server, vue=request.param) as page:
-        page.mode = f"{server.host.parent.name}_{'vue' if request.param else 'classic'}"
-        yield page
-        assert page.errors == []
-        assert page.failed == []
+FEW_TILES = """() => app.graph._nodes.flatMap((node) => node.widgets ?? [])
+    .filter((widget) => widget.name === "scale").forEach((widget) => (widget.value = 1.5))"""
+SHARES = "cell => getComputedStyle(cell).getPropertyValue('--varsr-share')"
 
 
 def workflow(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text())
+    return SAVED.editor(name)
 
 
 def api_graph(name: str) -> dict:
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
-
-
-def as_in(known: dict, graph: dict) -> dict:
-    """A graph without the inputs that this version's core nodes have and `known` does not."""
-    return {
-        number: {
-            "class_type": node["class_type"],
-            "inputs": {k: v for k, v in node["inputs"].items() if k in known[number]["inputs"]},
-        }
-        for number, node in graph.items()
-    }
-
-
-def by_kind(graph: dict) -> dict:
-    """Inputs of each kind of node, of which there is one; links name the kind they come from."""
-    return {
-        node["class_type"]: {
-            name: [graph[value[0]]["class_type"], value[1]] if isinstance(value, list) else value
-            for name, value in node["inputs"].items()
-            if name != "filename_prefix"
-        }
-        for node in graph.values()
-    }
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_template_loads_whole_and_queues_its_api_graph(page: ComfyPage, name: str) -> None:
-    page.load(workflow(name))
-    missing = page.page.evaluate(
-        "() => app.graph._nodes.filter(n => !LiteGraph.registered_node_types[n.type])"
-        ".map(n => n.type)"
-    )
-    assert missing == []
-    assert as_in(api_graph(name), page.prompt()) == api_graph(name)
-    page.shoot(f"{page.mode}_{name}")
+    return SAVED.api(name)
 
 
 @pytest.mark.parametrize(
@@ -103,16 +36,17 @@ def test_template_runs_with_previews_and_a_strip_that_fills(
     page: ComfyPage, name: str, node: str
 ) -> None:
     page.load(workflow(name))
+    assert as_in(api_graph(name), page.prompt()) == api_graph(name)
+    page.page.evaluate(FEW_TILES)
     told = page.run()
     assert told[-1][0] == "execution_success", told[-1]
     number = str(page.on_node(node, "return node.id"))
     previews = [detail for kind, detail in told if kind == "preview" and detail["node"] == number]
     sides = page.on_node(node, "return node.varsrStrip.sides")
     assert len(previews) >= len(sides) - 3  # from the fourth scale on, one each at least
-    strip = page.page.locator(".varsr-strip").first
-    assert strip.locator("button").all_inner_texts() == [str(side) for side in sides]
-    assert {button.evaluate(SHARES) for button in strip.locator("button").all()} == {"100%"}
-    assert page.prompt() == api_graph(name)
+    cells = page.page.locator(".varsr-strip").first.locator(".varsr-scale")
+    assert cells.all_inner_texts() == [str(side) for side in sides]
+    assert {cell.evaluate(SHARES) for cell in cells.all()} == {"100%"}
     page.shoot(f"{page.mode}_{name}_done")
 
 
@@ -126,7 +60,8 @@ def test_slider_shows_before_and_after(page: ComfyPage) -> None:
     assert [p.evaluate("p => p.decode().then(() => p.naturalWidth)") for p in pictures] == [128] * 2
     handle = slider.locator("input")
     handle.evaluate("h => { h.value = 20; h.dispatchEvent(new Event('input')) }")
-    assert slider.evaluate("s => s.style.getPropertyValue('--varsr-border')") == "20%"
+    stage = slider.locator(".varsr-stage")
+    assert stage.evaluate("s => s.style.getPropertyValue('--varsr-border')") == "20%"
 
 
 def test_note_about_an_empty_mask_comes_and_goes(page: ComfyPage, server: ComfyServer) -> None:
@@ -180,13 +115,13 @@ def test_slider_hides_when_its_pictures_are_gone(page: ComfyPage) -> None:
 def test_click_on_a_scale_says_where_to_go_on_and_survives_saving(page: ComfyPage) -> None:
     page.load(workflow("varsr_stages"))
     value = "return node.widgets.find(w => w.name === 'first_scale').value"
-    page.on_node("VARSR_Sample", "node.varsrStrip.element.children[3].click()")
+    page.on_node("VARSR_Sample", "node.varsrStrip.cells[3].click()")
     assert page.on_node("VARSR_Sample", value) == 3
     assert (
         page.prompt()[str(page.on_node("VARSR_Sample", "return node.id"))]["inputs"]["first_scale"]
         == 3
     )
-    kept = "return [...node.varsrStrip.element.children].map(b => b.className)"
+    kept = "return node.varsrStrip.cells.map(b => b.className)"
     marked = page.on_node("VARSR_Sample", kept)
     assert [("varsr-kept" in name, "varsr-first" in name) for name in marked][:5] == [
         *[(True, False)] * 3,
@@ -206,19 +141,20 @@ def test_click_on_a_scale_says_where_to_go_on_and_survives_saving(page: ComfyPag
         }"""
     )
     assert copied == [3, 3]
-    again = "node.varsrStrip.element.children[3].click(); " + value
+    again = "node.varsrStrip.cells[3].click(); " + value
     assert page.on_node("VARSR_Sample", again) == 0
 
 
 def test_strip_fills_inside_a_subgraph(page: ComfyPage) -> None:
     page.load(workflow("varsr_upscale"))
     page.page.evaluate(
-        """() => {
+        """seed => {
             const node = app.graph._nodes.find(n => n.type === "VARSR_Upscale");
             node.widgets.find(w => w.name === "scale").value = 1;
-            node.widgets.find(w => w.name === "seed").value = 77;  // not in the cache yet
+            node.widgets.find(w => w.name === "seed").value = seed;  // not in the cache yet
             app.graph.convertToSubgraph(new Set([node]));
-        }"""
+        }""",
+        next(SEEDS),
     )
     told = page.run()
     assert told[-1][0] == "execution_success", told[-1]
@@ -231,28 +167,6 @@ def test_strip_fills_inside_a_subgraph(page: ComfyPage) -> None:
     )
     assert shares
     assert set(shares) == {1}
-
-
-def test_blueprint_comes_from_the_library_and_runs(page: ComfyPage) -> None:
-    entries = page.page.evaluate("async () => (await app.api.fetchApi('/global_subgraphs')).json()")
-    number = next(n for n, entry in entries.items() if entry["name"] == BLUEPRINT.stem)
-    assert entries[number]["info"]["node_pack"] == "custom_nodes.ComfyUI-VARSR"
-    page.page.evaluate("() => app.graph.clear()")
-    page.page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
-    page.page.locator("input:focus").wait_for()
-    page.page.keyboard.type(BLUEPRINT.stem)
-    page.page.wait_for_timeout(1000)
-    page.shoot(f"{page.mode}_search")
-    page.page.keyboard.press("Enter")
-    page.page.wait_for_timeout(500)
-    page.page.mouse.click(800, 500)  # Nodes 2.0 lets one choose the place
-    page.page.wait_for_function("() => app.graph._nodes.length === 1")
-    page.page.evaluate(WIRE_UP)
-    graph = page.prompt()
-    assert by_kind(graph) == by_kind(api_graph("varsr_upscale"))
-    shown = page.page.evaluate("() => app.graph._nodes[0].widgets.map(w => w.name)")
-    assert shown == ["checkpoint", "seed", "guidance"]
-    page.shoot(f"{page.mode}_blueprint")
 
 
 def test_help_opens(page: ComfyPage) -> None:
@@ -303,7 +217,8 @@ def test_workflows_run_without_our_scripts(browser: Browser, server: ComfyServer
     server.upload(Image.open(KITTEN), KITTEN.name)
     with opened(browser, server, vue=False, without="/extensions/ComfyUI-VARSR/js/") as page:
         page.load(workflow("varsr_upscale"))
-        assert page.prompt() == api_graph("varsr_upscale")
+        known = api_graph("varsr_upscale")
+        assert as_in(known, page.prompt()) == known
         page.on_node("VARSR_Upscale", SMALL)
         assert page.run()[-1][0] == "execution_success"
         assert page.page.locator(".varsr-strip").count() == 0

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD
-from helpers.paths import INSIDE
+from helpers.comfyui.inside import KINDS, told_inside
 
-SCRIPT = INSIDE / "cards_inside.py"
 SMALL = ("8", "6")  # gigabytes
 
 
-@pytest.fixture(scope="module", params=HOST_VERSIONS)
+@pytest.fixture(scope="module", params=KINDS)
 def cards(
     request: pytest.FixtureRequest,
     hosts: dict[str, Path],
@@ -27,12 +21,7 @@ def cards(
     """What cards_inside.py prints."""
     base = tmp_path_factory.mktemp("cards")
     (base / "models").mkdir()
-    command = [sys.executable, SCRIPT, hosts[request.param], pack_dir, base]
-    run = subprocess.run(
-        command, env={**os.environ, **ONE_THREAD}, check=False, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return told_inside("cards_inside", hosts, request.param, pack_dir, base)
 
 
 @pytest.mark.parametrize("weights", ["bf16", "fp8"])

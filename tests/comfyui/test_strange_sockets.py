@@ -111,7 +111,7 @@ def test_mask_of_0_beside_a_picture_of_its_own_size_is_no_placeholder(server: Co
 def test_mask_that_selects_something_says_nothing(server: ComfyServer) -> None:
     name = server.upload(with_alpha(structured_picture(40, 28)), "fading.png")
     run = restore(server, upscaled(server, "VARSR", ["picture", 1], name)[0])
-    assert "varsr_note" not in run.shown("upscale")
+    assert not run.shown("upscale").get("varsr_note")
 
 
 def test_nothing_selected_enlarges_plainly(server: ComfyServer) -> None:

@@ -10,7 +10,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import fuzz
+from . import fuzz, slowness  # noqa: F401, the second for what it adds
 from .ending import Ending
 
 FAULTS = {
@@ -60,6 +60,21 @@ class Strange:
 
     def run(self, image, kind):
         return (STRANGE[kind](image),)
+
+
+class Name:
+    """A text that fits a list of choices, as packs with selectors have it."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("STRING", {})}}
+
+    RETURN_TYPES = (AnyType("*"),)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    def run(self, value):
+        return (value,)
 
 
 class Spoil:
@@ -146,6 +161,7 @@ def _with_pixel(image: torch.Tensor, value: float) -> torch.Tensor:
 
 
 NODE_CLASS_MAPPINGS = {
+    "PROBE_Name": Name,
     "PROBE_Spoil": Spoil,
     "PROBE_Channels": Channels,
     "PROBE_Strange": Strange,
