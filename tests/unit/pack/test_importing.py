@@ -15,6 +15,17 @@ def test_importing_the_core_package_imports_nothing_heavy():
     )
 
 
+def test_library_needs_no_more_than_the_readme_says():
+    """torch, numpy, einops, safetensors, Pillow: it loads a model without all that ComfyUI has."""
+    run_python(
+        "import sys\n"
+        "missing = ('tqdm', 'requests', 'aiohttp', 'scipy', 'av', 'transformers', 'torchvision')\n"
+        "sys.modules.update(dict.fromkeys(missing))\n"
+        "from varsr_core import load_model, upscale\n"
+        "load_model()"
+    )
+
+
 def test_importing_the_pack_imports_nothing_and_makes_no_node():
     run_python(
         "import sys, importlib.util as util\n"

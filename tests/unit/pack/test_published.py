@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from helpers.each import each
 from helpers.paths import ROOT
@@ -13,8 +14,12 @@ LARGEST = 60e6  # bytes
 NEEDED = {
     "__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
     "varsr_core/assets/varsr_nano.safetensors", "web/js/varsr.js", "web/docs/VARSR_Upscale.md",
-    "locales/ja/nodeDefs.json", "example_workflows/varsr_upscale.json", "subgraphs/VARSR 4x.json",
+    "locales/ja/nodeDefs.json", "example_workflows/1 Upscale a picture.json",
+    "subgraphs/VARSR Upscale 4x.json",
 }  # fmt: skip
+
+
+RAW = "https://raw.githubusercontent.com/comfyui-varsr/ComfyUI-VARSR/main/"
 
 
 def stem(path: Path) -> str:
@@ -71,5 +76,19 @@ def test_pictures_that_help_pages_and_readme_show_are_published(published):
     for name in published:
         if name.endswith(".md"):
             for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / name).read_text()):
-                shown = (ROOT / name).parent / target
+                # the page looks for a help page's pictures from web/docs on, whatever its language
+                help_page = name.startswith("web/docs/")
+                shown = (ROOT / "web" / "docs" if help_page else ROOT / name / "..") / target
                 assert shown.resolve().relative_to(ROOT).as_posix() in published, (name, target)
+
+
+def test_icon_and_banner_are_in_the_repository_as_the_registry_wants_them():
+    said = (ROOT / "pyproject.toml").read_text()
+    icon, banner = (
+        re.search(rf'^{key} = "{RAW}(.+)"$', said, re.M)[1] for key in ("Icon", "banner_url")
+    )
+    assert {icon, banner} <= set(kept_in_git())
+    width, height = Image.open(ROOT / icon).size
+    assert width == height <= 400
+    width, height = Image.open(ROOT / banner).size
+    assert width * 9 == height * 21

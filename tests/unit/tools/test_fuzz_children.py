@@ -5,6 +5,8 @@ from helpers.each import each
 from tools.fuzzing.children import in_children
 from tools.fuzzing.common import Outcome, Report, draw
 
+LARGE = 3 * 2**29  # bytes; a child holds some 0.5 GB
+
 
 def outcomes(trial, folder, numbers=(0,), **options):
     found = in_children(trial, 7, numbers, folder, **options)
@@ -29,6 +31,13 @@ def test_child_that_works_too_long_is_ended(tmp_path):
 def test_child_that_waits_for_ever_is_ended(tmp_path):
     (found,) = outcomes(fuzz_trials.waits, tmp_path, patience=0.1)
     assert "no answer" in found.fault
+
+
+def test_memory_of_the_process_that_began_it_does_not_count(tmp_path):
+    """Linux begins a child's ru_maxrss with it."""
+    held = bytearray(b"1") * LARGE
+    (found,) = outcomes(fuzz_trials.tells_its_memory, tmp_path)
+    assert 0 < int(found.what) < len(held)
 
 
 def test_fault_of_the_fuzzer_itself_is_told(tmp_path):
