@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -32,6 +34,9 @@ from .worker import Worker
 TRIES = 3  # of a group whose worker dies, before its tasks are done one by one
 NOT_UTF8 = "\0"  # begins text that was written out; no name holds it
 WAITING = 2  # groups that lie ready at each worker
+# Threads of Ray Data in this process that use Ray unasked, by how their names begin.
+USERS = ("StreamingExecutor", "ray-data-metadata", "iter_threaded")
+LONGEST_END = 30.0  # seconds for these to end; they take one or two
 
 KINDS: dict[str, type[Task]] = {"picture": Picture, "segment": Segment}
 
@@ -84,6 +89,7 @@ class RayPool:
             for name in left:
                 yield Outcome(name, error=f"the worker died {TRIES} times at it; see Ray's logs")
         finally:
+            wait_for_threads()
             self.ray.shutdown()
 
     def _connect(self) -> None:
@@ -161,6 +167,14 @@ class RayWorker:
         tasks = [task for group in rows["tasks"] for task in unpacked(str(group))]
         outcomes = [asdict(outcome) for outcome in self.worker.do(tasks)]
         return {name: [_on_wire(outcome[name]) for outcome in outcomes] for name in outcomes[0]}
+
+
+def wait_for_threads() -> None:
+    """Until those of Ray have ended: one that finds Ray gone ends this process, with code 1."""
+    deadline = time.monotonic() + LONGEST_END
+    for thread in threading.enumerate():
+        if thread.name.startswith(USERS):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def packed(tasks: Sequence[Task]) -> str:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -72,10 +73,13 @@ def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_pa
     """As a terminal sends it: to all processes of the command at once.
 
     The workers have only a part of the pictures at hand when it comes: the command, which would
-    give them more, is held while they are counted.
+    give them more, is held while they are counted, and the last pictures take seconds.
     """
-    pictures = 3 * PICTURES
-    files.make_mixed(tmp_path / "in", pictures, BROKEN)
+    large = 4
+    pictures = 2 * PICTURES + large
+    files.make_mixed(tmp_path / "in", pictures - large, BROKEN)
+    for number in range(large):
+        files.save(tmp_path / f"in/z{number}.png", files.pixels(40, 50, seed=number))
     options = ("--model", micro_file, *files.QUICK, "--scale", "8", "--together", 3)
     assert files.command(tmp_path / "in", tmp_path / "plain", *options) == SOME_FAILED
     call = (tmp_path / "in", tmp_path / "out", *options, "--ray", "--workers", 2)
@@ -89,7 +93,7 @@ def test_ctrl_c_ends_a_run_and_ray_with_it_and_the_next_run_does_the_rest(tmp_pa
         os.killpg(process.pid, signal.SIGINT)
         os.kill(process.pid, signal.SIGCONT)
         _, told = process.communicate()
-    assert process.returncode == INTERRUPTED
+    assert process.returncode == INTERRUPTED, told
     assert time.monotonic() - began < 60
     assert told.rstrip().endswith("Stopped. The same command goes on where it was.")
     assert "Traceback" not in told
@@ -157,6 +161,25 @@ def test_worker_takes_and_gives_columns(tmp_path, micro_file):
     assert given["name"] == ["p0.png", "p1.png"]
     assert given["error"] == ["", ""]
     assert len(files.hashes(tmp_path / "out")) == 2
+
+
+def test_threads_of_ray_end_before_ray():
+    """What is meant by nobody to end is not waited for."""
+    slow, ended = threading.Event(), []
+
+    def work():
+        slow.wait(0.2)
+        ended.append(True)
+
+    others = threading.Thread(target=slow.wait, args=(30,), name="Prefetcher")
+    for thread in (others, threading.Thread(target=work, name="StreamingExecutor-7")):
+        thread.start()
+    began = time.monotonic()
+    ray_pool.wait_for_threads()
+    assert ended
+    assert time.monotonic() - began < 20
+    slow.set()
+    others.join()
 
 
 def test_segments_of_one_film_are_restored_by_two_workers(tmp_path, micro_file):
