@@ -3,12 +3,16 @@
     python tools/nano/train.py pack-features FEATURES
     python tools/nano/train.py resize MODEL RUN --config CONFIG --data PICTURES
     python tools/nano/train.py train FEATURES --data CROPS --out RUN [--minutes 25]
+    python tools/nano/train.py keep RUN MODEL STATE
+    python tools/nano/train.py go-on STATE MODEL RUN
     python tools/nano/train.py ship RUN varsr_core/assets/varsr_nano.safetensors
 
 The first needs `pip install --no-deps stlpips_pytorch`; crops come from training_set.py. Training
 resumes: the same command goes on where the last one stopped. `resize` begins a run with the
-tokenizer and the prefix encoder of a model whose latent has other sizes. The features are those of
-that package (shift-tolerant VGG-16), in half precision; the model's card must name them.
+tokenizer and the prefix encoder of a model whose latent has other sizes. `keep` writes what a run
+has learned since it began with MODEL, in half precision; `go-on` begins a run elsewhere with that.
+The features are those of that package (shift-tolerant VGG-16), in half precision; the model's card
+must name them.
 """
 
 from __future__ import annotations
@@ -95,12 +99,35 @@ def resize(old: VARSR, run: Path, config: TrainingConfig, data: list[Path]) -> N
     pictures, _ = next(batches(folder, RESIZING, config.seed))
     generator = torch.Generator().manual_seed(config.seed)
     left = resized_tokenizer(old, new, pictures, generator)
+    _begin(run, sized_weights(new))
+    print(f"{run / MODEL_FILE}: its tokens leave out {left:.1%} of a latent's energy")
+
+
+def _begin(run: Path, tensors: dict[str, Tensor]) -> None:
+    """A run whose tokenizer and prefix encoder are not to be solved for."""
     run.mkdir(parents=True)  # one that is there has been begun already
-    tensors = sized_weights(new)
     made = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
     save_checkpoint(made, run / MODEL_FILE, torch.float32, metadata={})
     (run / RESIZED_FILE).touch()
-    print(f"{run / MODEL_FILE}: its tokens leave out {left:.1%} of a latent's energy")
+
+
+def keep(run: Path, model: Path, state: Path) -> None:
+    """The tensors of a run that are no longer those of the model it began with."""
+    before = load_checkpoint([model], VARSR_FAMILY).tensors
+    after = load_checkpoint([run / MODEL_FILE], VARSR_FAMILY).tensors
+    kept = {
+        name: tensor.half().contiguous()
+        for name, tensor in after.items()
+        if not torch.equal(tensor.float(), before[name].float())
+    }
+    save_file(kept, state)
+    print(f"{state}: {len(kept)} tensors, {state.stat().st_size / 1e6:.1f} MB")
+
+
+def go_on(state: Path, model: Path, run: Path) -> None:
+    """Begins a run with a model and what `keep` wrote of another that had begun with it."""
+    tensors = load_checkpoint([model], VARSR_FAMILY).tensors | load_file(state)
+    _begin(run, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -164,6 +191,14 @@ def main() -> None:
     begin.add_argument("run", type=Path)
     begin.add_argument("--config", type=Path, required=True)
     begin.add_argument("--data", type=Path, nargs="+", required=True)
+    keeping = commands.add_parser("keep")
+    keeping.add_argument("run", type=Path)
+    keeping.add_argument("model", type=Path)
+    keeping.add_argument("state", type=Path)
+    going = commands.add_parser("go-on")
+    going.add_argument("state", type=Path)
+    going.add_argument("model", type=Path)
+    going.add_argument("run", type=Path)
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)
     shipping.add_argument("out", type=Path)
@@ -177,6 +212,10 @@ def main() -> None:
     elif arguments.command == "resize":
         old = build_model(load_checkpoint([arguments.model], VARSR_FAMILY).tensors).float()
         resize(old, arguments.run, read_config(arguments.config), arguments.data)
+    elif arguments.command == "keep":
+        keep(arguments.run, arguments.model, arguments.state)
+    elif arguments.command == "go-on":
+        go_on(arguments.state, arguments.model, arguments.run)
     else:
         ship(arguments.run, arguments.out, arguments.class_distance, arguments.decoder_share)
 

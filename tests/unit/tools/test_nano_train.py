@@ -7,13 +7,14 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from helpers import models
 from helpers.paths import TOOLS
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.training.closed_form import Starts
 from varsr_core.training.config import TrainingConfig
-from varsr_core.training.run import MODEL_FILE, Training
+from varsr_core.training.run import MODEL_FILE, RESIZED_FILE, Training
 from varsr_core.training.starting.new_model import config_from_json
 from varsr_core.varsr.family import VARSR_FAMILY
 from varsr_core.varsr.training import kind as trained
@@ -69,6 +70,26 @@ def test_classes_and_decoder_go_their_share_of_the_way(tool, tmp_path, distance,
         "modulation",
         "head_modulation",
     }
+
+
+def test_what_a_run_has_learned_is_gone_on_with_elsewhere(tool, tmp_path):
+    before = saved(tmp_path / "model.safetensors", 1)
+    learned = {name: t + 1 for name, t in before.items() if name.startswith("decoder.")}
+    tensors = before | learned
+    made = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
+    (tmp_path / "run").mkdir()
+    save_checkpoint(made, tmp_path / "run" / MODEL_FILE, torch.float32, metadata={})
+    state = tmp_path / "state.safetensors"
+    tool.keep(tmp_path / "run", tmp_path / "model.safetensors", state)
+    assert load_file(state).keys() == learned.keys()
+    tool.go_on(state, tmp_path / "model.safetensors", tmp_path / "other")
+    assert (tmp_path / "other" / RESIZED_FILE).exists()
+    found = load_checkpoint([tmp_path / "other" / MODEL_FILE]).tensors
+    assert found.keys() == tensors.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-3)
+    with pytest.raises(FileExistsError):
+        tool.go_on(state, tmp_path / "model.safetensors", tmp_path / "other")
 
 
 def test_run_begins_with_a_tokenizer_of_other_sizes(tool, tmp_path, monkeypatch):
