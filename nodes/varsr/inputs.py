@@ -160,6 +160,21 @@ def strength(name: str = "strength") -> io.Input:
     )
 
 
+def all_stages() -> list[io.Input]:
+    """Of nodes that run all stages, in the order that saved workflows count on."""
+    return [
+        inputs.seed(),
+        guidance(),
+        inputs.color_fix(),
+        advanced(inputs.color_strength("color_strength")),
+        *sampling_choices(),
+        advanced(steps("refine_steps")),
+        advanced(strength("refine_strength")),
+        inputs.tiling(),
+        inputs.overlap(),
+    ]
+
+
 def upscale_choices(
     choices: dict[str, object],
 ) -> tuple[OutputSize, UpscaleSettings, SampleSettings, RefineSettings]:

@@ -17,9 +17,9 @@ from ...varsr_core.upscaling import UpscaleSettings, upscale
 from ...varsr_core.varsr.presets import PRESETS
 from ...varsr_core.varsr.restorer import VARSRRestorer
 from .. import host, inputs
-from ..host import advanced, schema
+from ..host import schema
 from ..sockets import checked
-from .inputs import PRESET_SETS, guidance, model, sampling_choices, steps, strength, upscale_choices
+from .inputs import PRESET_SETS, all_stages, model, upscale_choices
 from .sockets import LoadedVARSR
 
 SCALE = 4
@@ -89,15 +89,7 @@ class AsUpscaleModel(io.ComfyNode):
             search_aliases=["upscale model", "esrgan", "spandrel", "ultimate sd upscale"],
             inputs=[
                 model(),
-                inputs.seed(),
-                guidance(),
-                inputs.color_fix(),
-                advanced(inputs.color_strength("color_strength")),
-                *sampling_choices(),
-                advanced(steps("refine_steps")),
-                advanced(strength("refine_strength")),
-                inputs.tiling(),
-                inputs.overlap(),
+                *all_stages(),
                 inputs.preset(PRESETS, PRESET_SETS),
                 inputs.fidelity(optional=True, least=AUTO),
             ],

@@ -20,16 +20,7 @@ from .. import host, inputs
 from ..host import advanced, schema
 from ..sockets import checked
 from ..video_source import as_file
-from .inputs import (
-    PRESET_SETS,
-    guidance,
-    guidance_per_scale,
-    model,
-    sampling_choices,
-    steps,
-    strength,
-    upscale_choices,
-)
+from .inputs import PRESET_SETS, all_stages, guidance_per_scale, model, upscale_choices
 
 SUBFOLDER = "varsr_films"  # of ComfyUI's temporary folder, which it empties when it starts and ends
 CONTAINERS = {"ffv1": "mkv", "prores_ks": "mov"}  # of codecs that MP4 does not hold
@@ -53,15 +44,7 @@ class UpscaleVideo(io.ComfyNode):
                 model(),
                 io.Video.Input("video", tooltip="From Load Video, Trim Video or Create Video."),
                 *inputs.size(),
-                inputs.seed(),
-                guidance(),
-                inputs.color_fix(),
-                advanced(inputs.color_strength("color_strength")),
-                *sampling_choices(),
-                advanced(steps("refine_steps")),
-                advanced(strength("refine_strength")),
-                inputs.tiling(),
-                inputs.overlap(),
+                *all_stages(),
                 *inputs.later_choices(PRESETS, PRESET_SETS),
                 advanced(
                     io.Combo.Input(
