@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from helpers import models
 from helpers.paths import TOOLS
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.training.closed_form import Starts
-from varsr_core.training.config import TrainingConfig
+from varsr_core.training.config import TrainingConfig, read_config
 from varsr_core.training.run import MODEL_FILE, RESIZED_FILE, Training
 from varsr_core.training.starting.new_model import config_from_json
 from varsr_core.varsr.family import VARSR_FAMILY
@@ -90,6 +91,14 @@ def test_what_a_run_has_learned_is_gone_on_with_elsewhere(tool, tmp_path):
         torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-3)
     with pytest.raises(FileExistsError):
         tool.go_on(state, tmp_path / "model.safetensors", tmp_path / "other")
+
+
+def test_next_leg_trains_the_embedded_sizes_and_nothing_of_the_tokenizer():
+    nano, further = read_config(Path("nano")), read_config(TOOLS / "nano" / "next.json")
+    assert further.sizes == nano.sizes
+    assert further.degradation == nano.degradation
+    assert further.sight is not None
+    assert further.tokenizer is further.prefix is further.isr is further.decoder is None
 
 
 def test_run_begins_with_a_tokenizer_of_other_sizes(tool, tmp_path, monkeypatch):
