@@ -13,8 +13,9 @@ import sys
 
 from environment import ROOT, PreparationError, prepare, prepare_browser
 
-# Two processes: one for each ComfyUI, which the files that need none then share.
-ALL = ["-n", "2", "-rfER", "tests"]
+# Two processes: one for each ComfyUI, which the files that need none then share. The slowest tests
+# are told, for the whole is to stay short on machines of any speed.
+ALL = ["-n", "2", "-rfER", "--durations=25", "tests"]
 CHECKS = (
     ["ruff", "check", "."],
     # What the ComfyUI registry checks on publishing: exec, eval and ";".

