@@ -42,6 +42,7 @@ class TrainingConfig:
     isr:            the stage that makes a restorer
     decoder:        the decoder once more, on what the restorer makes
     unseen:         share of what the prefix cannot tell that targets of isr keep; only there
+    solved_rate:    of isr's learning rate, for parts whose first weights were solved for; only there
     negative_share: of restoring samples that are made bad on purpose, when no folder has such
     degradation:    of good pictures; in the file a preset's name (see data/presets.py), or values,
                     which change those of a "preset" if one is named among them
@@ -75,6 +76,7 @@ class TrainingConfig:
     decoder_losses: DecoderSettings = DecoderSettings()
     diffusion_weight: float = 2.0
     unseen: float = 1.0
+    solved_rate: float = 0.1
     negative_share: float = 0.1
     degradation: DegradationSettings = DegradationSettings()
     zoom: float = 1.0

@@ -29,7 +29,6 @@ REVIVE_EVERY = 100  # steps between looks for dead codes
 REVIVE_UNTIL = 0.5  # of the tokenizer's steps; codes are left to settle after that
 START_BATCHES = 8  # from which a new tokenizer's first weights are solved
 START_PAIRS = 1024  # from which a new restorer's are
-SOLVED_RATE = 0.1  # of the learning rate, for parts whose first weights were solved for
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,9 @@ def revive_dead_codes(
 
 def slow_but_for_refiner(context: Context, trained: list[nn.Module]) -> list[float]:
     """What was solved for knows much already, and would forget it in long steps."""
+    solved = context.config.solved_rate
     return [
-        SOLVED_RATE if context.closed_form and part is not context.model.refiner else 1.0
+        solved if context.closed_form and part is not context.model.refiner else 1.0
         for part in trained
     ]
 

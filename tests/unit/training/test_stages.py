@@ -136,6 +136,16 @@ def test_sight_and_decoder_have_losses_of_their_own(folder, tmp_path, stage):
     assert losses(tmp_path / stage, stage)[0] < losses(tmp_path / "other", stage)[0]
 
 
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_what_was_solved_for_learns_at_a_share_of_the_rate(folder, tmp_path, share):
+    """All but the refiner, which is drawn."""
+    chosen = config(("prefix", "isr"), steps=1, solved_rate=share)
+    run(chosen, tmp_path / "run", folder)
+    state = torch.load(tmp_path / "run" / "isr" / "state.pt", weights_only=True)
+    rates = {group["lr"] for group in state["optimizer"]["param_groups"]}
+    assert sorted(rates) == pytest.approx(sorted({share * max(rates), max(rates)}))
+
+
 def test_a_model_given_to_start_from_keeps_its_weights(folder, tmp_path, solved):
     run(config(), tmp_path / "run", folder)
     solved.clear()
