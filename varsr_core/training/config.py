@@ -42,7 +42,7 @@ class TrainingConfig:
     isr:            the stage that makes a restorer
     decoder:        the decoder once more, on what the restorer makes
     unseen:         share of what the prefix cannot tell that targets of isr keep; only there
-    solved_rate:    of isr's learning rate, for parts whose first weights were solved for; only there
+    solved_rate:    share of isr's learning rate for what was solved for in closed form; only there
     negative_share: of restoring samples that are made bad on purpose, when no folder has such
     degradation:    of good pictures; in the file a preset's name (see data/presets.py), or values,
                     which change those of a "preset" if one is named among them
