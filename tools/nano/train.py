@@ -57,7 +57,7 @@ class VGGFeatures(nn.Module):
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
         for name, tensor in weights.items():
-            # Convolutions that learn nothing are a fifth faster on CPUs with channels last.
+            # Convolutions that learn nothing are a sixth faster on CPUs with channels last.
             layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
             kept = tensor.float().contiguous(memory_format=layout)
             self.register_buffer(name.replace(".", "_"), kept)
