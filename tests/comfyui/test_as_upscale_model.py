@@ -11,7 +11,6 @@ from helpers.comfyui.graphs import SAMPLING, TILING, Graph
 from helpers.comfyui.pictures import dumped, restore, structured_picture, with_alpha
 from helpers.comfyui.run import Event
 from helpers.comfyui.server import ComfyServer
-from helpers.timing import timed
 
 PATIENCE = 5.0  # seconds from Cancel to the end; the whole run takes a minute
 SETTINGS = {
@@ -83,7 +82,6 @@ def test_bar_is_the_core_s_and_no_preview_is_ours(server: ComfyServer, uploaded:
     assert run.progress("wrapped") == []
 
 
-@timed
 def test_cancel_stops_within_a_tile_of_the_core(server: ComfyServer) -> None:
     picture = server.upload(structured_picture(400, 400), "wrapped_large.png")
     graph = both(picture, seed=92)

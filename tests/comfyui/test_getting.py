@@ -17,7 +17,6 @@ from helpers.comfyui.run import Event, Run
 from helpers.comfyui.server import HOST_VERSIONS, ONE_THREAD, ComfyServer
 from helpers.comfyui.slowness import slow
 from helpers.hub import Hub, served
-from helpers.timing import timed
 from tools.random_checkpoint import Sizes, write_release
 from varsr_core.varsr.family import CONVERTED_FILE, FILES
 
@@ -170,7 +169,6 @@ def test_files_that_are_there_are_converted_without_being_asked(
     assert not hub.requests
 
 
-@timed
 @pytest.mark.parametrize(
     ("phase", "number"), [(TOKENIZER, 60), (TRANSFORMER, 61), (CONVERTED_FILE, 62)]
 )

@@ -14,7 +14,6 @@ from helpers.comfyui.graphs import Graph, Link, upscale_graph
 from helpers.comfyui.pictures import core_upscale, dumped, restore, structured_picture
 from helpers.comfyui.run import Event, Run
 from helpers.comfyui.server import ComfyServer
-from helpers.timing import timed
 
 PATIENCE = 3.0  # seconds from Cancel to the end; the whole run takes up to 10
 INTERRUPTIONS = 6
@@ -60,7 +59,6 @@ def upscale(graph: Graph, model: Link, image: Link) -> Link:
 SMALL, MICRO = "small.safetensors", "micro.safetensors"
 
 
-@timed
 @pytest.mark.parametrize(
     ("build", "checkpoint"),
     [

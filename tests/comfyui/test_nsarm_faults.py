@@ -17,7 +17,6 @@ from helpers.comfyui.nsarm_graphs import NSARMGraph, staged_graph, upscale_graph
 from helpers.comfyui.pictures import dumped, failing, restore, structured_picture
 from helpers.comfyui.run import Event
 from helpers.comfyui.server import ComfyServer
-from helpers.timing import timed
 
 PATIENCE = 3.0  # seconds from Cancel to the end
 FAULTS = {  # file -> what its error says beside the file's name
@@ -130,7 +129,6 @@ def test_replaced_autoencoder_beside_a_released_file_is_loaded_again(
         assert "load" in run.executed_nodes
 
 
-@timed
 @pytest.mark.parametrize("stage", ["prefix", "sample", "decode", "upscale"])
 def test_interrupted_node_stops_at_once_and_the_queue_goes_on(
     server: ComfyServer, uploaded: str, stage: str

@@ -11,7 +11,6 @@ import pytest
 
 from helpers.each import each
 from helpers.paths import ROOT
-from helpers.timing import timed
 from varsr_core.download import fetching, remote
 from varsr_core.download.fetching import PARTIAL_FOLDER, Source
 from varsr_core.download.release import LOCK_FILE, download
@@ -205,7 +204,6 @@ def test_more_than_the_server_told_of_is_not_written(hub, tmp_path, monkeypatch)
     assert all(path.stat().st_size <= 50_000 for path in tmp_path.rglob("*.part"))
 
 
-@timed
 @each("name", FILES)
 def test_stopping_does_not_wait_for_a_server_that_says_nothing(hub, tmp_path, name):
     hub.stops[name] = MIDDLE

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from helpers.timing import timed
 from varsr_core.runtime import background
 from varsr_core.runtime.background import BackgroundError, ahead, in_background, wait_for
 
@@ -58,7 +57,6 @@ def test_error_of_the_work_is_told_apart_from_that_of_waiting():
     assert isinstance(raised.value.error, StopError)
 
 
-@timed
 def test_waiting_ends_at_once_and_the_thread_with_its_next_item():
     goes_on, ended = threading.Event(), threading.Event()
 
