@@ -97,8 +97,9 @@ def test_next_leg_trains_the_embedded_sizes_and_nothing_of_the_tokenizer():
     nano, further = read_config(Path("nano")), read_config(TOOLS / "nano" / "next.json")
     assert further.sizes == nano.sizes
     assert further.degradation == nano.degradation
-    assert further.sight is not None
-    assert further.tokenizer is further.prefix is further.isr is further.decoder is None
+    assert further.isr is not None
+    assert further.unseen == 1.0
+    assert further.tokenizer is further.prefix is further.sight is further.decoder is None
 
 
 def test_run_begins_with_a_tokenizer_of_other_sizes(tool, tmp_path, monkeypatch):
