@@ -13,6 +13,7 @@ from ..runtime.defaults import ModelDefaults
 PAPER = ModelDefaults(guidance=6.0)  # for one tile
 PAPER_C2I = ModelDefaults(guidance=4.0)  # of the class-to-image model
 NORM_GROUPS = 32  # of the released tokenizer
+LEAST_DEEP = 8  # pixels per token that a deep prefix has room for
 # What the shapes of weights do not tell; beside them in our files. The second may be missing.
 SIZE_TENSORS = ("schedule", "norm_groups")
 
@@ -52,6 +53,7 @@ class TransformerConfig:
     # 0: high quality; the last one: low quality, the negative of guidance. In the class-to-image
     # model one for each label, and the last one: any picture.
     num_classes: int
+    deep_prefix: int = 0  # residual-in-residual dense blocks beside the prefix encoder's layers
 
     def __post_init__(self) -> None:
         if not self.heads or self.width % self.heads or self.head_dim % 4:
@@ -88,6 +90,11 @@ class VARSRConfig:
             raise ValueError(
                 f"the prefix has {prefix_downsampling} pixels per token, "
                 f"the tokenizer {self.tokenizer.downsampling}; they come from different models"
+            )
+        if self.transformer.deep_prefix and prefix_downsampling < LEAST_DEEP:
+            raise ValueError(
+                f"a deep prefix needs {LEAST_DEEP} pixels per token or more, the prefix has "
+                f"{prefix_downsampling}"
             )
         self.schedule.check_tile(self.tokenizer.downsampling)
 
@@ -152,6 +159,7 @@ def _transformer(weights: StateDict) -> TransformerConfig:
         mlp_width=weights["transformer.blocks.0.fc1.weight"].shape[0],
         prefix_widths=() if class_to_image else _prefix_widths(weights),
         num_classes=weights["transformer.class_embedding.weight"].shape[0],
+        deep_prefix=_deep_prefix(weights),
     )
 
 
@@ -161,6 +169,13 @@ def _prefix_widths(weights: StateDict) -> tuple[int, ...]:
         weights["prefix_encoder.conv_in.weight"].shape[0],
         *(weights[f"prefix_encoder.blocks.{i}.weight"].shape[0] for i in range(1, convolutions, 2)),
     )
+
+
+def _deep_prefix(weights: StateDict) -> int:
+    deep = "prefix_encoder.deep"
+    if f"{deep}.conv_in.weight" not in weights:
+        return 0
+    return count_numbered(weights, deep + ".blocks.{}.blocks.0.convolutions.0.weight")
 
 
 def _refiner(weights: StateDict) -> RefinerConfig:

@@ -64,7 +64,10 @@ class VARSR(nn.Module):
         self.post_quantizer = operations.Conv2d(channels, channels, 3, padding=1)
         self.decoder = Decoder(tokenizer, operations)
         if not config.transformer.class_to_image:
-            self.prefix_encoder = PrefixEncoder(config.transformer.prefix_widths, width, operations)
+            sizes = config.transformer
+            self.prefix_encoder = PrefixEncoder(
+                sizes.prefix_widths, width, sizes.deep_prefix, operations
+            )
         self.word_embed = operations.Linear(channels, width)
         self.transformer = Transformer(
             config.transformer,

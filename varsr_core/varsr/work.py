@@ -9,6 +9,7 @@ from ..runtime.progress import ENCODING, REFINING, Stage
 from ..runtime.work import Calls, Task
 from .acceleration import is_recorded
 from .model import VARSR
+from .prefix_encoder import REDUCTION
 from .settings import RefineSettings, SampleSettings
 
 # Kernels of one call.
@@ -25,6 +26,12 @@ def prefix_task(model: VARSR) -> Task:
         side //= layer.stride[0]
         parts.append(convolution(layer, side**2))
     parts.append(convolution(encoder.conv_out, side**2))
+    if encoder.deep is not None:
+        small = (model.config.tile_size // REDUCTION) ** 2
+        parts += [
+            convolution(layer, small) for layer in (encoder.deep.conv_in, *encoder.deep.blocks)
+        ]
+        parts.append(convolution(encoder.deep.conv_out, side**2))
     return Task(ENCODING, [_as_run(model, part) for part in parts])
 
 

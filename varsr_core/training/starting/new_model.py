@@ -16,6 +16,7 @@ from ...varsr.transformer import ClassModulation
 
 TOKEN_DEVIATION = 0.02  # of embeddings, as in the transformers this one descends from
 QUERY_SCALE = 4.0
+DENSE_SHARE = 0.1  # of the usual weights
 
 
 def config_from_json(sizes: Mapping[str, Any]) -> VARSRConfig:
@@ -39,6 +40,7 @@ def new_model(config: VARSRConfig, seed: int) -> VARSR:
         model = VARSR(config)
         _init_transformer(model)
         _init_refiner(model)
+        _init_deep_prefix(model)
         # Codes start small and far from each other, as residuals of a unit-sized latent are.
         nn.init.normal_(model.quantizer.codebook.weight, std=0.5)
     return model
@@ -79,6 +81,18 @@ def _init_modulation(modulation: nn.Embedding | ClassModulation, opened: int = 0
         nn.init.zeros_(modulation.linear.bias)
     values = modulation.linear.bias.data if layer else modulation.weight.data
     values[..., :opened] = 1.0
+
+
+def _init_deep_prefix(model: VARSR) -> None:
+    """It starts by saying nothing; its blocks start small, as in ESRGAN."""
+    if model.config.transformer.class_to_image or model.prefix_encoder.deep is None:
+        return
+    deep = model.prefix_encoder.deep
+    for layer in deep.blocks.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.mul_(DENSE_SHARE)
+    nn.init.zeros_(deep.conv_out.weight)
+    nn.init.zeros_(deep.conv_out.bias)
 
 
 def _init_refiner(model: VARSR) -> None:
