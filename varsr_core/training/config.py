@@ -40,8 +40,10 @@ class TrainingConfig:
                     start in closed form: new small models without pretraining
     sight:          then that and the decoder together, by what the estimate looks like; only there
     isr:            the stage that makes a restorer
+    refiner:        the refiner once more, alone, on what the restorer samples by itself
     decoder:        the decoder once more, on what the restorer makes
-    unseen:         share of what the prefix cannot tell that targets of isr keep; only there
+    unseen:         share of what the prefix cannot tell that targets of isr and refiner keep; only
+                    there
     solved_rate:    share of isr's learning rate for what was solved for in closed form; only there
     negative_share: of restoring samples that are made bad on purpose, when no folder has such
     degradation:    of good pictures; in the file a preset's name (see data/presets.py), or values,
@@ -92,6 +94,7 @@ class TrainingConfig:
     model_settings: Mapping[str, Any] = field(default_factory=dict)
     modulation: str = "table"
     class_to_image: LoopSettings | None = None
+    refiner: LoopSettings | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1:

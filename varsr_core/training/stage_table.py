@@ -20,6 +20,7 @@ from .stages.decoder import DecoderLoss, PrefixDecoderLoss
 from .stages.encoded_target import EncodedPair, encode_target
 from .stages.loss import Loss
 from .stages.prefix import PrefixLoss
+from .stages.refiner import RefinerLoss
 from .stages.restorer import ISRLoss, PretrainingLoss
 from .stages.tokenizer import TokenizerLoss, revive_codes
 from .starting.sources import Sources
@@ -141,12 +142,15 @@ def slow_but_for_refiner(context: Context, trained: list[nn.Module]) -> list[flo
     ]
 
 
-def isr_loss(context: Context) -> ISRLoss:
+def unseen(context: Context) -> float:
     """Targets lack what cannot be seen only where the restorer starts in closed form."""
-    unseen = context.config.unseen if context.closed_form else 1.0
-    config = context.config
+    return context.config.unseen if context.closed_form else 1.0
+
+
+def isr_loss(context: Context) -> ISRLoss:
+    config, share = context.config, unseen(context)
     blocks = config.blocks
-    return ISRLoss(context.model, config.diffusion_weight, unseen, config.isr_losses, blocks)
+    return ISRLoss(context.model, config.diffusion_weight, share, config.isr_losses, blocks)
 
 
 STAGES = (
@@ -182,6 +186,12 @@ STAGES = (
         first_weights=solve_restorer,
         rate_factors=slow_but_for_refiner,
         samples="sample",
+    ),
+    Stage(
+        name="refiner",
+        loss=lambda c: RefinerLoss(c.model, unseen(c)),
+        data=TrainingData.good_pairs,
+        samples="refined",
     ),
     Stage(
         name="decoder",

@@ -18,7 +18,7 @@ from varsr_core.varsr.restorer import VARSRRestorer
 
 ROOMY = roomy_sizes()
 FEW_PAIRS = 60
-STAGES = ("tokenizer", "prefix", "sight", "isr", "decoder")
+STAGES = ("tokenizer", "prefix", "sight", "isr", "refiner", "decoder")
 TOKENIZER = ("encoder.", "decoder.", "quantizer.", "pre_quantizer.", "post_quantizer.")
 
 
@@ -199,5 +199,7 @@ def test_every_stage_changes_its_own_parts_alone(folder, tmp_path):
     parts = {"prefix_encoder", "post_quantizer", "decoder"}
     assert {name.split(".")[0] for name in by_sight} == parts
     assert not any(name.startswith(TOKENIZER) for name in changed(after["sight"], after["isr"]))
-    by_decoder = changed(after["isr"], after["decoder"])
+    by_refiner = changed(after["isr"], after["refiner"])
+    assert {name.split(".")[0] for name in by_refiner} == {"refiner"}
+    by_decoder = changed(after["refiner"], after["decoder"])
     assert {name.split(".")[0] for name in by_decoder} == {"post_quantizer", "decoder"}

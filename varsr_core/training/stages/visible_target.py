@@ -31,10 +31,15 @@ class VisibleTarget:
     @torch.no_grad()
     def __call__(self, lq: Tensor, target: Tensor, classes: Tensor) -> EncodedTarget:
         """lq, target: (N, 3, tile, tile) in [0, 1]; classes: (N,), 0 for good."""
+        return encode_latent(self.model, self.latent(lq, target, classes))
+
+    @torch.no_grad()
+    def latent(self, lq: Tensor, target: Tensor, classes: Tensor) -> Tensor:
+        """The same, not yet quantized: (N, C, S, S) float32."""
         model = self.model
         latent = model.encode_latent(target).float()
         if self.prefix_encoder is not None:
             estimate = estimated_latent(model, self.prefix_encoder(to_network(lq, model.dtype)))
             good = (classes == 0)[:, None, None, None]
             latent = torch.where(good, torch.lerp(estimate, latent, self.unseen), latent)
-        return encode_latent(model, latent)
+        return latent
