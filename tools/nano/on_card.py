@@ -33,8 +33,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.nano import kit as kits
+from tools.nano.begin import resize
 from tools.nano.teacher_set import Piece, corrected, cut, pieces_of, write, write_licences
-from tools.nano.train import resize
 from varsr_core.checkpoint import load_checkpoint
 from varsr_core.tiling.noise import derive_seed
 from varsr_core.training import stage_table

@@ -2,17 +2,19 @@
 
     python tools/nano/train.py pack-features FEATURES
     python tools/nano/train.py resize MODEL RUN --config CONFIG --data PICTURES
+    python tools/nano/train.py deepen MODEL RUN --config CONFIG --pairs LOW TARGET --blocks 0 11 22
     python tools/nano/train.py train FEATURES --data CROPS --out RUN [--minutes 25]
     python tools/nano/train.py keep RUN MODEL STATE
-    python tools/nano/train.py go-on STATE MODEL RUN
+    python tools/nano/train.py go-on STATE MODEL RUN --config CONFIG
     python tools/nano/train.py ship RUN varsr_core/assets/varsr_nano.safetensors
 
 The first needs `pip install --no-deps stlpips_pytorch`; crops come from training_set.py. Training
 resumes: the same command goes on where the last one stopped. `resize` begins a run with the
-tokenizer and the prefix encoder of a model whose latent has other sizes. `keep` writes what a run
-has learned since it began with MODEL, in half precision; `go-on` begins a run elsewhere with that.
-The features are those of that package (shift-tolerant VGG-16), in half precision; the model's card
-must name them.
+tokenizer and the prefix encoder of a model whose latent has other sizes, `deepen` with those of a
+model of the same sizes and, as its deep prefix, blocks of the teacher (see deep_start.py). `keep`
+writes what tokenizer and prefix encoder of a run have learned since it began with MODEL, in half
+precision; `go-on` begins a run elsewhere with that. The features are those of that package
+(shift-tolerant VGG-16), in half precision; the model's card must name them.
 """
 
 from __future__ import annotations
@@ -32,17 +34,13 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tools.nano.begin import deepen, go_on, keep, resize
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
-from varsr_core.training.closed_form.resized_tokenizer import resized_tokenizer
-from varsr_core.training.config import TrainingConfig, read_config
-from varsr_core.training.data.pictures import PictureFolder, batches
-from varsr_core.training.run import MODEL_FILE, RESIZED_FILE, Training
-from varsr_core.training.starting.new_model import config_from_json, new_model
+from varsr_core.training.config import read_config
+from varsr_core.training.run import MODEL_FILE, Training
 from varsr_core.varsr.family import VARSR_FAMILY
-from varsr_core.varsr.model import VARSR
-from varsr_core.varsr.weights import build_model, sized_weights
+from varsr_core.varsr.weights import build_model
 
-RESIZING = 384  # crops from which the layers next to a new latent and its codes are found
 PACKED = "stlpips_pytorch/weights/vST0.0/vgg_shift_tolerant.pth"
 SLICES = ((0, 2), (6, 8), (12, 14, 16), (20, 22, 24))  # convolutions between the pools
 POOLS = (None, 5, 11, 19)  # the blur that each slice begins with
@@ -96,44 +94,6 @@ def pack_features(out: Path) -> None:
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-def resize(old: VARSR, run: Path, config: TrainingConfig, data: list[Path]) -> None:
-    """Begins a run: what `old` has learned is kept as far as the new sizes allow."""
-    new = new_model(config_from_json(config.sizes), config.seed)
-    folder = PictureFolder(data, [], new.config.tile_size, negative_share=0, zoom=config.zoom)
-    pictures, _ = next(batches(folder, RESIZING, config.seed))
-    generator = torch.Generator().manual_seed(config.seed)
-    left = resized_tokenizer(old, new, pictures, generator)
-    _begin(run, sized_weights(new))
-    print(f"{run / MODEL_FILE}: its tokens leave out {left:.1%} of a latent's energy")
-
-
-def _begin(run: Path, tensors: dict[str, Tensor]) -> None:
-    """A run whose tokenizer and prefix encoder are not to be solved for."""
-    run.mkdir(parents=True)  # one that is there has been begun already
-    made = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
-    save_checkpoint(made, run / MODEL_FILE, torch.float32, metadata={})
-    (run / RESIZED_FILE).touch()
-
-
-def keep(run: Path, model: Path, state: Path) -> None:
-    """The tensors of a run that are no longer those of the model it began with."""
-    before = load_checkpoint([model], VARSR_FAMILY).tensors
-    after = load_checkpoint([run / MODEL_FILE], VARSR_FAMILY).tensors
-    kept = {
-        name: tensor.half().contiguous()
-        for name, tensor in after.items()
-        if not torch.equal(tensor.float(), before[name].float())
-    }
-    save_file(kept, state)
-    print(f"{state}: {len(kept)} tensors, {state.stat().st_size / 1e6:.1f} MB")
-
-
-def go_on(state: Path, model: Path, run: Path) -> None:
-    """Begins a run with a model and what `keep` wrote of another that had begun with it."""
-    tensors = load_checkpoint([model], VARSR_FAMILY).tensors | load_file(state)
-    _begin(run, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-
-
 def train(arguments: argparse.Namespace) -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -175,8 +135,7 @@ def ship(run: Path, out: Path, distance: float, share: float) -> None:
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def commands_of() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -195,6 +154,12 @@ def main() -> None:
     begin.add_argument("run", type=Path)
     begin.add_argument("--config", type=Path, required=True)
     begin.add_argument("--data", type=Path, nargs="+", required=True)
+    deeper = commands.add_parser("deepen")
+    deeper.add_argument("model", type=Path)
+    deeper.add_argument("run", type=Path)
+    deeper.add_argument("--config", type=Path, required=True)
+    deeper.add_argument("--pairs", type=Path, nargs=2, metavar=("LOW", "TARGET"), required=True)
+    deeper.add_argument("--blocks", type=int, nargs="+", required=True)
     keeping = commands.add_parser("keep")
     keeping.add_argument("run", type=Path)
     keeping.add_argument("model", type=Path)
@@ -203,12 +168,18 @@ def main() -> None:
     going.add_argument("state", type=Path)
     going.add_argument("model", type=Path)
     going.add_argument("run", type=Path)
+    going.add_argument("--config", type=Path, required=True)
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)
     shipping.add_argument("out", type=Path)
     shipping.add_argument("--class-distance", type=float, default=1.0)
     shipping.add_argument("--decoder-share", type=float, default=1.0)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = commands_of().parse_args()
     if arguments.command == "pack-features":
         pack_features(arguments.features)
     elif arguments.command == "train":
@@ -216,10 +187,15 @@ def main() -> None:
     elif arguments.command == "resize":
         old = build_model(load_checkpoint([arguments.model], VARSR_FAMILY).tensors).float()
         resize(old, arguments.run, read_config(arguments.config), arguments.data)
+    elif arguments.command == "deepen":
+        tensors = load_checkpoint([arguments.model], VARSR_FAMILY).tensors
+        config = read_config(arguments.config)
+        deepen(tensors, arguments.run, config, arguments.pairs, arguments.blocks)
     elif arguments.command == "keep":
         keep(arguments.run, arguments.model, arguments.state)
     elif arguments.command == "go-on":
-        go_on(arguments.state, arguments.model, arguments.run)
+        config = read_config(arguments.config)
+        go_on(arguments.state, arguments.model, arguments.run, config)
     else:
         ship(arguments.run, arguments.out, arguments.class_distance, arguments.decoder_share)
 

@@ -12,14 +12,16 @@ from safetensors.torch import load_file
 
 from helpers import models
 from helpers.paths import TOOLS
+from tools.nano import begin
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.training.closed_form import Starts
+from varsr_core.training.closed_form.restorer import restorer_fits
 from varsr_core.training.config import TrainingConfig, read_config
 from varsr_core.training.run import MODEL_FILE, RESIZED_FILE, Training
-from varsr_core.training.starting.new_model import config_from_json
+from varsr_core.training.starting.new_model import config_from_json, new_model
 from varsr_core.varsr.family import VARSR_FAMILY
 from varsr_core.varsr.training import kind as trained
-from varsr_core.varsr.weights import build_model
+from varsr_core.varsr.weights import build_model, sized_weights
 
 TOOL = TOOLS / "nano" / "train.py"
 
@@ -73,41 +75,59 @@ def test_classes_and_decoder_go_their_share_of_the_way(tool, tmp_path, distance,
     }
 
 
-def test_what_a_run_has_learned_is_gone_on_with_elsewhere(tool, tmp_path):
+def sizes_of(model):
+    parts = ("tokenizer", "transformer", "refiner")
+    sizes = {name: dataclasses.asdict(getattr(model.config, name)) for name in parts}
+    return {**sizes, "schedule": model.config.schedule.sides}
+
+
+@pytest.mark.parametrize("deep", [0, 1])
+def test_what_a_run_has_learned_is_gone_on_with_elsewhere(tool, tmp_path, deep):
     before = saved(tmp_path / "model.safetensors", 1)
-    learned = {name: t + 1 for name, t in before.items() if name.startswith("decoder.")}
-    tensors = before | learned
+    sizes = sizes_of(build_model(before))
+    sizes["transformer"]["deep_prefix"] = deep
+    model = new_model(config_from_json(sizes), 5)
+    taken = {name: t for name, t in before.items() if name.startswith(begin.KEPT)}
+    model.load_state_dict(taken, strict=False)
+    model.decoder.conv_out.bias.data += 1
+    tensors = sized_weights(model)
     made = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
     (tmp_path / "run").mkdir()
     save_checkpoint(made, tmp_path / "run" / MODEL_FILE, torch.float32, metadata={})
     state = tmp_path / "state.safetensors"
     tool.keep(tmp_path / "run", tmp_path / "model.safetensors", state)
-    assert load_file(state).keys() == learned.keys()
-    tool.go_on(state, tmp_path / "model.safetensors", tmp_path / "other")
+    learned = {name for name in tensors if name.startswith("prefix_encoder.deep.")}
+    assert load_file(state).keys() == learned | {"decoder.conv_out.bias"}
+    assert bool(learned) == bool(deep)
+    given = (state, tmp_path / "model.safetensors", tmp_path / "other", TrainingConfig(sizes=sizes))
+    tool.go_on(*given)
     assert (tmp_path / "other" / RESIZED_FILE).exists()
     found = load_checkpoint([tmp_path / "other" / MODEL_FILE]).tensors
     assert found.keys() == tensors.keys()
-    for name, tensor in found.items():
-        torch.testing.assert_close(tensor, tensors[name], rtol=1e-3, atol=1e-3)
+    for name in (name for name in tensors if name.startswith(begin.KEPT)):
+        torch.testing.assert_close(found[name], tensors[name], rtol=1e-3, atol=1e-3)
     with pytest.raises(FileExistsError):
-        tool.go_on(state, tmp_path / "model.safetensors", tmp_path / "other")
+        tool.go_on(*given)
 
 
-def test_next_leg_trains_the_embedded_sizes_and_nothing_of_the_tokenizer():
+def test_next_leg_keeps_the_embedded_tokenizer_and_deepens_the_prefix():
     nano, further = read_config(Path("nano")), read_config(TOOLS / "nano" / "next.json")
-    assert further.sizes == nano.sizes
+    for part in ("tokenizer", "refiner", "schedule"):
+        assert further.sizes[part] == nano.sizes[part]
     assert further.degradation == nano.degradation
-    assert further.isr is not None
-    assert further.unseen == 1.0
-    assert further.tokenizer is further.prefix is further.sight is further.decoder is None
+    assert further.tokenizer is further.prefix is further.decoder is None
+    assert further.isr.learning_rate == 0, "what was solved for stays"
+    model = new_model(config_from_json(further.sizes), 0)
+    assert restorer_fits(model.config), "there is something to solve for"
+    halves = sum(tensor.numel() for tensor in model.state_dict().values()) * 2
+    assert model.config.transformer.deep_prefix > 0
+    assert halves < 30e6, "bytes of the file that comes with the pack"
 
 
 def test_run_begins_with_a_tokenizer_of_other_sizes(tool, tmp_path, monkeypatch):
     old = build_model(models.converted_weights(3))
-    parts = ("tokenizer", "transformer", "refiner")
-    sizes = {name: dataclasses.asdict(getattr(old.config, name)) for name in parts}
+    sizes = sizes_of(old)
     sizes["tokenizer"] |= {"latent_channels": 3, "codebook_size": 40}
-    sizes["schedule"] = old.config.schedule.sides
     for seed in range(3):
         pixels = models.picture(64, 64, seed=seed)[0].permute(1, 2, 0).mul(255).byte()
         Image.fromarray(pixels.numpy()).save(tmp_path / f"{seed}.png")
