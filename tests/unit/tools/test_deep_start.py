@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from helpers import models
+from helpers.deep_sizes import deep_sizes
 from tools.nano import begin
 from tools.nano.deep_start import deep_start, tiles
 from tools.nano.teacher import Teacher
@@ -19,33 +20,6 @@ from varsr_core.varsr.family import VARSR_FAMILY
 from varsr_core.varsr.weights import build_model, sized_weights
 
 NUMBERS = [2, 20]
-
-
-def sizes(blocks):
-    widths = [16, 24, 32, 40]
-    return {
-        "tokenizer": {
-            "widths": widths,
-            "encoder_blocks": 1,
-            "decoder_blocks": 1,
-            "attention_levels": [],
-            "latent_channels": 4,
-            "codebook_size": 16,
-            "phi_count": 4,
-            "norm_groups": 8,
-        },
-        "transformer": {
-            "width": 32,
-            "depth": 1,
-            "heads": 2,
-            "mlp_width": 64,
-            "prefix_widths": widths,
-            "num_classes": 2,
-            "deep_prefix": blocks,
-        },
-        "refiner": {"width": 16, "depth": 1, "frequencies": 8},
-        "schedule": [1, 2, 4],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +75,7 @@ def error(model, batches):
 
 
 def test_blocks_are_the_teachers_and_the_prefix_sees_more(teacher, pairs):
-    model = new_model(config_from_json(sizes(len(NUMBERS))), 0)
+    model = new_model(config_from_json(deep_sizes(len(NUMBERS))), 0)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     batches = list(tiles(*pairs, 32, 100))
     first = error(model, batches)
@@ -126,12 +100,12 @@ def test_run_begins_with_the_model_and_says_how_many_blocks_it_takes(
     teacher, pairs, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(begin, "load_teacher", lambda: teacher)
-    old = new_model(config_from_json(sizes(0)), 1)
+    old = new_model(config_from_json(deep_sizes(0)), 1)
     tensors = sized_weights(old)
     made = Checkpoint(VARSR_FAMILY, tensors, fingerprint(tensors), {})
     save_checkpoint(made, tmp_path / "m.safetensors", torch.float32, metadata={})
     read = load_checkpoint([tmp_path / "m.safetensors"]).tensors
-    config = TrainingConfig(sizes=sizes(1))
+    config = TrainingConfig(sizes=deep_sizes(1))
     with pytest.raises(SystemExit, match="have 1 blocks as deep_prefix, 2 are given"):
         begin.deepen(read, tmp_path / "run", config, pairs, NUMBERS)
     assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from helpers import models
 from helpers.counted import largest_distance
+from helpers.deep_sizes import deep_sizes
 from varsr_core.checkpoint import Checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from varsr_core.errors import CheckpointError
 from varsr_core.nn.dense_blocks import FEATURES, RRDB
@@ -19,39 +20,9 @@ from varsr_core.varsr.weights import build_model, sized_weights
 BLOCKS = 2
 
 
-def sizes(blocks, levels=4):
-    """Of a model with so many levels of half the size each."""
-    widths = [16, 24, 32, 40][:levels]
-    return config_from_json(
-        {
-            "tokenizer": {
-                "widths": widths,
-                "encoder_blocks": 1,
-                "decoder_blocks": 1,
-                "attention_levels": [],
-                "latent_channels": 4,
-                "codebook_size": 16,
-                "phi_count": 4,
-                "norm_groups": 8,
-            },
-            "transformer": {
-                "width": 32,
-                "depth": 1,
-                "heads": 2,
-                "mlp_width": 64,
-                "prefix_widths": widths,
-                "num_classes": 2,
-                "deep_prefix": blocks,
-            },
-            "refiner": {"width": 16, "depth": 1, "frequencies": 8},
-            "schedule": [1, 2, 4],
-        }
-    )
-
-
 def deep_model(seed=0):
     """With a deep prefix that has its say."""
-    model = new_model(sizes(BLOCKS), seed)
+    model = new_model(config_from_json(deep_sizes(BLOCKS)), seed)
     generator = torch.Generator().manual_seed(seed)
     last = model.prefix_encoder.deep.conv_out.weight
     last.data = torch.randn(last.shape, generator=generator) * 0.05
@@ -74,7 +45,10 @@ def test_block_is_that_of_esrgan():
 
 
 def test_new_deep_prefix_says_nothing_yet():
-    deep, plain = new_model(sizes(BLOCKS), 0), new_model(sizes(0), 0)
+    deep, plain = (
+        new_model(config_from_json(deep_sizes(BLOCKS)), 0),
+        new_model(config_from_json(deep_sizes(0)), 0),
+    )
     shared = {n: t for n, t in deep.state_dict().items() if ".deep." not in n}
     plain.load_state_dict(shared)
     lq = models.picture(32, 32)
@@ -104,7 +78,7 @@ def test_file_that_lacks_a_part_of_it_is_refused(lost):
 
 def test_too_few_pixels_a_token_have_no_room_for_it():
     with pytest.raises(ValueError, match="needs 8 pixels per token or more, the prefix has 4"):
-        sizes(1, levels=3)
+        config_from_json(deep_sizes(1, levels=3))
 
 
 def test_its_work_is_counted_and_told_of(monkeypatch):
