@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from helpers.closed_form import crops, drawn, roomy_sizes
+from helpers.deep_sizes import deep_sizes
 from helpers.training import decibels
-from varsr_core.training.closed_form.resized_tokenizer import find_codes, resized_tokenizer
+from varsr_core.training.closed_form.resized_tokenizer import (
+    find_codes,
+    principal_basis,
+    resized_tokenizer,
+)
+from varsr_core.training.stages.prefix import estimated_latent
 from varsr_core.training.starting.new_model import config_from_json, new_model
 
 CASE = "2 pixels a token"
@@ -62,3 +68,32 @@ def test_codes_beat_those_that_were_drawn_and_are_used():
     assert len(ids.unique()) > 0.9 * quantizer.codebook.num_embeddings
     again = copy.deepcopy(found.model.quantizer)
     assert find_codes(again, latent, torch.Generator().manual_seed(0)) == pytest.approx(left)
+
+
+@pytest.mark.parametrize("deep", [0, 1])
+def test_prefix_with_a_deep_part_estimates_the_same_in_the_new_channels(deep):
+    """Also where only the new model has one, which says nothing yet."""
+    old = new_model(config_from_json(deep_sizes(deep)), seed=0)
+    if old.prefix_encoder.deep is not None:
+        generator = torch.Generator().manual_seed(1)
+        weight = old.prefix_encoder.deep.conv_out.weight
+        weight.data = 0.05 * torch.randn(weight.shape, generator=generator)
+    sizes = deep_sizes(1)
+    sizes["tokenizer"] = {**sizes["tokenizer"], "latent_channels": 3}
+    new = new_model(config_from_json(sizes), seed=1)
+    pictures = crops(old.config.tile_size)[0][:24]
+    resized_tokenizer(old, new, pictures, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        basis = principal_basis(old.encode_latent(pictures), 3)
+        before, after = (estimated_latent(m, m.encode_prefix(pictures)) for m in (old, new))
+    torch.testing.assert_close(after, torch.einsum("nchw,cd->ndhw", before, basis))
+
+
+def test_prefix_whose_deep_part_has_no_place_is_left_as_drawn():
+    """Half of what it says would be worse than nothing."""
+    old = new_model(config_from_json(deep_sizes(1)), seed=0)
+    new = new_model(config_from_json(deep_sizes(0)), seed=1)
+    drawn_weight = new.prefix_encoder.conv_out.weight.clone()
+    pictures = crops(old.config.tile_size)[0][:24]
+    resized_tokenizer(old, new, pictures, torch.Generator().manual_seed(0))
+    assert torch.equal(new.prefix_encoder.conv_out.weight, drawn_weight)

@@ -51,7 +51,8 @@ def resized_tokenizer(
     for ours, theirs in zip(new.quantizer.phi, old.quantizer.phi, strict=True):
         ours.weight.copy_(torch.einsum("ac,abyx,bd->cdyx", basis, theirs.weight, basis))
         bias_of(ours).copy_(basis.T @ bias_of(theirs))
-    if old.config.transformer.prefix_widths == new.config.transformer.prefix_widths:
+    ours, theirs = new.config.transformer, old.config.transformer
+    if ours.prefix_widths == theirs.prefix_widths and theirs.deep_prefix in (0, ours.deep_prefix):
         _turn_prefix(old, new, basis)
     return find_codes(new.quantizer, kept, generator)
 
@@ -115,9 +116,13 @@ def _turn_prefix(old: VARSR, new: VARSR, basis: Tensor) -> None:
     theirs, ours = old.prefix_encoder, new.prefix_encoder
     _copy_fitting(theirs, ours)
     before, after = estimate_channels(old.config), estimate_channels(new.config)
-    for name in ("weight", "bias"):
-        rows = getattr(theirs.conv_out, name)[before]
-        getattr(ours.conv_out, name)[after] = torch.einsum("cd,c...->d...", basis, rows)
+    layers = [(theirs.conv_out, ours.conv_out)]
+    if theirs.deep is not None and ours.deep is not None:
+        layers.append((theirs.deep.conv_out, ours.deep.conv_out))
+    for old_layer, new_layer in layers:
+        for name in ("weight", "bias"):
+            rows = getattr(old_layer, name)[before]
+            getattr(new_layer, name)[after] = torch.einsum("cd,c...->d...", basis, rows)
 
 
 def _before_last(model: VARSR, pictures: Tensor) -> Tensor:
