@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...varsr.refiner import DIFFUSION_STEPS, DDPMStep, Refiner, ddpm_steps
+from ...varsr.refiner import DIFFUSION_STEPS, RESIDUAL_SCALE, DDPMStep, Refiner, ddpm_steps
 from ..steps.draws import draw_rows, rows_of
 
 REPEATS = 4  # timesteps drawn for each target
@@ -36,6 +36,28 @@ class DiffusionTables:
     def at(self, name: str, timesteps: Tensor) -> Tensor:
         """(M,) timesteps -> (M, 1)."""
         return self.tables[name][timesteps][:, None]
+
+
+class ResidualLoss:
+    """The diffusion loss of what tokens lack of a latent; its tables are made when first needed."""
+
+    def __init__(self) -> None:
+        self.tables: DiffusionTables | None = None
+
+    def __call__(
+        self, refiner: Refiner, condition: Tensor, residual: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """condition: (N, L, D) normed; residual: (N, L, C) of a latent; returns a scalar."""
+        if self.tables is None:
+            self.tables = DiffusionTables(residual.device)
+        return diffusion_loss(
+            refiner,
+            condition.flatten(0, 1),
+            (residual / RESIDUAL_SCALE).flatten(0, 1),
+            self.tables,
+            generator,
+            pictures=len(residual),
+        )
 
 
 def diffusion_loss(

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from ...runtime.precision import without_autocast
 from ...tiling.noise import TileSeed
 from ...varsr.model import VARSR
-from ...varsr.refiner import RESIDUAL_SCALE
 from ...varsr.restorer import VARSRRestorer
 from ...varsr.sampling import RefineSettings, SampleSettings, hidden_by_tile, refiner_condition
 from ..data.pairs import PairBatch
-from ..losses.diffusion import DiffusionTables, diffusion_loss
+from ..losses.diffusion import ResidualLoss
 from .loss import StageLoss
 from .visible_target import VisibleTarget
 
@@ -34,7 +33,7 @@ class RefinerLoss(StageLoss[PairBatch]):
         self.restorer = VARSRRestorer(
             model, SampleSettings(guidance=0.0), RefineSettings(guidance=0.0, strength=0.0)
         )
-        self.tables: DiffusionTables | None = None
+        self.residual = ResidualLoss()
 
     def trained(self) -> list[nn.Module]:
         return [self.model.refiner]
@@ -57,14 +56,5 @@ class RefinerLoss(StageLoss[PairBatch]):
         self, condition: Tensor, residual: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Of what inputs() returns; `loss` alone."""
-        if self.tables is None:
-            self.tables = DiffusionTables(condition.device)
-        loss = diffusion_loss(
-            self.model.refiner,
-            condition.flatten(0, 1),
-            (residual / RESIDUAL_SCALE).flatten(0, 1),
-            self.tables,
-            generator,
-            pictures=len(condition),
-        )
+        loss = self.residual(self.model.refiner, condition, residual, generator)
         return {"loss": loss}

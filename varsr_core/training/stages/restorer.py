@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...varsr.model import VARSR
-from ...varsr.refiner import RESIDUAL_SCALE
 from ...varsr.sampling import refiner_condition
 from ..data.pairs import PairBatch
-from ..losses.diffusion import DiffusionTables, diffusion_loss
+from ..losses.diffusion import ResidualLoss
 from ..steps.blocks import PLAIN, BlockSettings
 from ..steps.teacher_forcing import all_hidden
 from .dynamic_sampling import DynamicSampling, encode_mistaken
@@ -63,7 +62,7 @@ class ISRLoss(StageLoss[PairBatch]):
         self.diffusion_weight = diffusion_weight
         self.settings, self.blocks = settings or ISRSettings(), blocks
         self.encode = VisibleTarget(model, unseen)
-        self.tables: DiffusionTables | None = None
+        self.residual = ResidualLoss()
         self.probe: nn.Linear | None = None
         if self.settings.hidden > 0:
             sizes, device = model.config, model.quantizer.codebook.weight.device
@@ -135,17 +134,8 @@ class ISRLoss(StageLoss[PairBatch]):
         ids = logits[:, -last:].argmax(dim=-1)
         words = model.quantizer.codebook(ids).float()
         residual = target.rest.flatten(2).transpose(1, 2) - words
-        condition = refiner_condition(model, hidden[None, :, -last:], ids)
-        if self.tables is None:
-            self.tables = DiffusionTables(hidden.device)
-        return diffusion_loss(
-            model.refiner,
-            condition.flatten(0, 2),
-            (residual / RESIDUAL_SCALE).flatten(0, 1),
-            self.tables,
-            generator,
-            pictures=len(hidden),
-        )
+        (condition,) = refiner_condition(model, hidden[None, :, -last:], ids)
+        return self.residual(model.refiner, condition, residual, generator)
 
 
 class PretrainingLoss(ISRLoss):
