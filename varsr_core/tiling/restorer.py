@@ -105,10 +105,15 @@ def restore(restorer: Restorer[Any], lq: Tensor, seeds: Sequence[TileSeed]) -> T
     seeds:  one per tile
     returns (N, 3, tile_size, tile_size) in [0, 1]
     """
+    return restorer.decoder.decode(all_steps(restorer, lq, seeds).latent)
+
+
+def all_steps(restorer: Restorer[State], lq: Tensor, seeds: Sequence[TileSeed]) -> State:
+    """The same up to the last latent: the state behind the last step."""
     state = restorer.start(lq, seeds)
     for k in range(restorer.steps):
         restorer.step(state, k)
-    return restorer.decoder.decode(state.latent)
+    return state
 
 
 class RestoringWork:

@@ -7,6 +7,7 @@ import torch
 
 from helpers import models
 from helpers.closed_form import drawn
+from varsr_core.tiling.restorer import all_steps
 from varsr_core.training.closed_form import prefix, restorer
 from varsr_core.training.data.pairs import PairBatch
 from varsr_core.training.losses.diffusion import DiffusionTables, diffusion_loss
@@ -37,10 +38,7 @@ def restored(model, lq, strength):
     how = VARSRRestorer(
         model, SampleSettings(guidance=0.0), RefineSettings(guidance=0.0, strength=strength)
     )
-    state = how.start(lq, models.own_seeds(len(lq)))
-    for k in range(how.steps):
-        how.step(state, k)
-    return state
+    return all_steps(how, lq, models.own_seeds(len(lq)))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...runtime.precision import without_autocast
 from ...tiling.noise import TileSeed
+from ...tiling.restorer import all_steps
 from ...varsr.model import VARSR
 from ...varsr.restorer import VARSRRestorer
 from ...varsr.sampling import RefineSettings, SampleSettings
@@ -152,10 +153,7 @@ class DecoderLoss(StageLoss[PairBatch]):
             restorer = VARSRRestorer(
                 self.model, SampleSettings(guidance=guidance), RefineSettings(guidance=guidance)
             )
-            state = restorer.start(lq, seeds)
-            for k in range(restorer.steps):
-                restorer.step(state, k)
-        return state.latent
+            return all_steps(restorer, lq, seeds).latent
 
 
 class PrefixDecoderLoss(DecoderLoss):

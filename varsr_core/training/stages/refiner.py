@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...runtime.precision import without_autocast
 from ...tiling.noise import TileSeed
+from ...tiling.restorer import all_steps
 from ...varsr.model import VARSR
 from ...varsr.restorer import VARSRRestorer
 from ...varsr.sampling import RefineSettings, SampleSettings, hidden_by_tile, refiner_condition
@@ -41,12 +42,11 @@ class RefinerLoss(StageLoss[PairBatch]):
     @torch.no_grad()
     def inputs(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """Normed condition (N, S * S, D) and residual (N, S * S, C) of good pairs."""
-        restorer, lq = self.restorer, batch.lq
+        lq = batch.lq
+        seeds = [TileSeed(0, 0)] * len(lq)  # nothing is drawn from them
         with without_autocast(lq.device):
             latent = self.target.latent(*batch)
-            state = restorer.start(lq, [TileSeed(0, 0)] * len(lq))  # nothing is drawn from them
-            for k in range(restorer.steps):
-                restorer.step(state, k)
+            state = all_steps(self.restorer, lq, seeds)
             hidden = hidden_by_tile(self.model, state).transpose(0, 1)
             (condition,) = refiner_condition(self.model, hidden, state.token_ids[-1])
         residual = (latent - state.latent).flatten(2).transpose(1, 2)
